@@ -1,0 +1,2 @@
+//! reaper-ebpf
+fn main() {}

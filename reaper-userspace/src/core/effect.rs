@@ -1,0 +1,32 @@
+//! What the core wants done. The shell does it and answers with an `Input` where one is named.
+
+use super::ids::ProcKey;
+use super::records::Record;
+use super::rules::Signal;
+
+/// One thing to do, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Write it to the event log.
+    Record(Record),
+    /// Read from /proc who this is; answered by `Input::Identified`.
+    Identify(ProcKey),
+    /// Look at every thread; answered by `Input::Sampled`.
+    Sample(ProcKey),
+    /// Get hold of the process (pidfd, start time checked after it was opened) and look once more; answered by
+    /// `Input::Aimed`, after every event that the kernel has written by then.
+    Aim(ProcKey),
+    /// Flush the log and send the signal through the pidfd that `Aim` got; answered by `Input::Fired`.
+    Fire {
+        /// To whom.
+        key: ProcKey,
+        /// Which.
+        signal: Signal,
+    },
+    /// Let go of what `Aim` got: the signal is not wanted any more.
+    Release(ProcKey),
+    /// Dump all tasks again: events were lost.
+    Resync,
+    /// Keep on disk which groups are armed and which breakers are open.
+    Persist,
+}

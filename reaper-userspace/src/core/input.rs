@@ -1,0 +1,254 @@
+//! Everything that can happen to the core. The enum is closed: what is not here cannot influence a decision, and a
+//! recorded list of inputs replays to the same effects.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{Ns, ProcKey};
+use super::rules::Rules;
+use super::sample::Sample;
+
+/// One input. `at` is always the `CLOCK_BOOTTIME` of the thing itself, not of its arrival.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "input", rename_all = "snake_case")]
+pub enum Input {
+    /// A process was born.
+    Fork(Fork),
+    /// A process executed a new image.
+    Exec(Exec),
+    /// The last thread of a process died.
+    Exit(Exit),
+    /// All processes of the host, dumped after the programs were attached. What was in the ring buffer meanwhile
+    /// follows as ordinary inputs, and then [`Input::Merged`].
+    Snapshot {
+        /// When the dump began.
+        at: Ns,
+        /// How long it took.
+        took_ns: Ns,
+        /// A row a process, in no particular order.
+        tasks: Vec<Task>,
+    },
+    /// The snapshot and what was buffered while it was taken are in: the tree is complete.
+    Merged {
+        /// When.
+        at: Ns,
+    },
+    /// The kernel could not write `count` records. Until the next [`Input::Merged`] nobody is signalled.
+    Lost {
+        /// When it was noticed.
+        at: Ns,
+        /// Records.
+        count: u64,
+    },
+    /// The answer to `Effect::Identify`.
+    Identified {
+        /// Who was asked about.
+        key: ProcKey,
+        /// What /proc said.
+        outcome: Identified,
+    },
+    /// The answer to `Effect::Sample`.
+    Sampled {
+        /// Who was sampled.
+        key: ProcKey,
+        /// What was seen.
+        outcome: Sampled,
+    },
+    /// The answer to `Effect::Aim`: the process is held by a verified pidfd and was sampled once more.
+    Aimed {
+        /// Who.
+        key: ProcKey,
+        /// What was seen.
+        outcome: Sampled,
+    },
+    /// The answer to `Effect::Fire`.
+    Fired {
+        /// Who.
+        key: ProcKey,
+        /// When the signal was sent, or not.
+        at: Ns,
+        /// How it went.
+        outcome: Fired,
+    },
+    /// Somebody else sent a signal to a process (`signal_generate`).
+    SignalSeen {
+        /// When.
+        at: Ns,
+        /// Who got it.
+        target: ProcKey,
+        /// Its number.
+        signal: i32,
+        /// The sender's tgid; 0 is the kernel.
+        sender: u32,
+    },
+    /// New rules. Orphans stay orphans; breakers are closed again.
+    Configured {
+        /// When.
+        at: Ns,
+        /// The rules.
+        #[serde(skip)]
+        rules: Arc<Rules>,
+        /// Names of groups known to be armed from an earlier run of the agent since boot.
+        armed: Vec<String>,
+        /// Names of groups whose breaker was open when an earlier run of the agent ended.
+        broken: Vec<String>,
+    },
+    /// Nothing but the passing of time: a deadline has come.
+    Tick,
+}
+
+/// A birth. Source: tracepoint `sched_process_fork`, threads left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fork {
+    /// When.
+    pub at: Ns,
+    /// The new process.
+    pub child: ProcKey,
+    /// `child->real_parent`'s process.
+    pub parent: ProcKey,
+    /// Thread name of the child.
+    pub comm: Arc<str>,
+    /// Real uid of the child.
+    pub uid: u32,
+    /// Session id of the child, in the initial pid namespace.
+    pub session: u32,
+    /// A kernel thread.
+    pub kernel_thread: bool,
+}
+
+/// A new image. Source: tracepoint `sched_process_exec`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    /// When.
+    pub at: Ns,
+    /// Who.
+    pub key: ProcKey,
+    /// The new thread name.
+    pub comm: Arc<str>,
+    /// Real uid.
+    pub uid: u32,
+    /// Session id, in the initial pid namespace.
+    pub session: u32,
+    /// The path given to execve(2).
+    pub filename: Arc<str>,
+    /// The arguments, as far as the record carried them.
+    pub argv: Vec<Arc<str>>,
+    /// Whether `filename` or `argv` were cut short.
+    pub truncated: bool,
+}
+
+/// The death of a whole process. Source: tracepoint `sched_process_exit` of the last thread.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// When.
+    pub at: Ns,
+    /// Who.
+    pub key: ProcKey,
+    /// Wait status, as in wait(2).
+    pub status: u32,
+    /// Who will adopt its children.
+    pub adopter: Parent,
+}
+
+/// A live parent, as far as it can be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parent {
+    /// This process.
+    Known(ProcKey),
+    /// None: the parent is pid 0.
+    None,
+    /// Too deep to be found in the kernel: /proc knows, once the kernel has reparented.
+    Unknown,
+    /// The dead process was its pid namespace's child reaper: the kernel kills everybody in it.
+    NamespaceDies,
+}
+
+/// A row of the snapshot. Source: `iter/task`, leaders of live processes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// The process.
+    pub key: ProcKey,
+    /// Its parent, or its adopter if the parent is dying.
+    pub parent: Parent,
+    /// Thread name.
+    pub comm: Arc<str>,
+    /// Real uid.
+    pub uid: u32,
+    /// Session id, in the initial pid namespace.
+    pub session: u32,
+    /// A kernel thread.
+    pub kernel_thread: bool,
+    /// A child subreaper, or the child reaper of a pid namespace: it adopts.
+    pub reaper: bool,
+}
+
+/// What /proc says about who a process is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Identified {
+    /// It is alive, and this is it.
+    Alive(Identity),
+    /// There is no such process any more (or its pid belongs to another one, or it is a zombie).
+    Gone,
+    /// It may be alive, but /proc could not be read: why.
+    Unreadable(String),
+}
+
+/// Who a process is, read afresh from /proc. proc(5) names each file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// When it was read.
+    pub at: Ns,
+    /// `/proc/PID/comm`.
+    pub comm: Arc<str>,
+    /// `/proc/PID/cmdline`, split; empty for kernel threads.
+    pub argv: Vec<Arc<str>>,
+    /// `/proc/PID/exe` resolved, or empty where it cannot be read.
+    pub exe: Arc<str>,
+    /// Real uid, `/proc/PID/status`.
+    pub uid: u32,
+    /// PPid, `/proc/PID/stat`.
+    pub ppid: u32,
+    /// Session, `/proc/PID/stat`.
+    pub session: u32,
+    /// The paths in `/proc/PID/cgroup`, each once.
+    pub cgroups: Vec<Arc<str>>,
+}
+
+impl Identity {
+    /// The arguments joined with spaces: what `cmdline` patterns are matched against.
+    pub fn cmdline(&self) -> String {
+        join(&self.argv)
+    }
+}
+
+/// Arguments joined with spaces.
+pub fn join(argv: &[Arc<str>]) -> String {
+    argv.join(" ")
+}
+
+/// How a sample came out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sampled {
+    /// This was seen.
+    Seen(Sample),
+    /// There is no such process any more.
+    Gone,
+    /// It may be alive, but could not be sampled: why. Unknown counts as busy.
+    Unreadable(String),
+}
+
+/// How sending a signal went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fired {
+    /// The kernel took it.
+    Sent,
+    /// The process was gone by then.
+    Gone,
+    /// It was not sent: why.
+    Failed(String),
+}

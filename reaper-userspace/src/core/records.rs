@@ -1,0 +1,133 @@
+//! The event log's records, as in the contract: fields are only added, never changed.
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::Ns;
+use super::sample::Thread;
+
+/// One record before the log numbers and dates it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// `CLOCK_BOOTTIME` of what happened.
+    pub boot_ns: Ns,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// A process as records show it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcView {
+    /// Thread group id in the initial pid namespace.
+    pub pid: u32,
+    /// `CLOCK_BOOTTIME` of its start.
+    pub start_ns: Ns,
+    /// Parent's pid at the time of the record.
+    pub ppid: u32,
+    /// Real uid.
+    pub uid: u32,
+    /// Thread name.
+    pub comm: String,
+    /// Executable, as far as known.
+    pub exe: String,
+    /// Arguments, as far as known.
+    pub argv: Vec<String>,
+}
+
+/// What happened. The tag is the record's `kind`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the contract names every field; docs/event-log.md describes them")]
+pub enum Event {
+    AgentStarted { version: String, kernel: String, config: String, mode: String },
+    AgentStopped { version: String, kernel: String, config: String, mode: String },
+    ConfigLoaded { file: String, groups: Vec<String> },
+    ConfigRejected { file: String, errors: Vec<String> },
+    Snapshot { processes: usize, took_us: u64 },
+    Fork { proc: ProcView, parent: ProcView },
+    Exec { proc: ProcView, parent: ProcView },
+    Exit { proc: ProcView, parent: ProcView, code: Option<i32>, signal: Option<String> },
+    Reparent { proc: ProcView, old_parent: ProcView, new_parent: ProcView },
+    MasterFound { group: String, proc: ProcView },
+    MasterLost { group: String, proc: ProcView, workers: usize, code: Option<i32>, signal: Option<String> },
+    Heir { group: String, proc: ProcView, of: ProcView, because: HeirBecause },
+    Orphaned { group: String, proc: ProcView, lost: Option<ProcView>, lineage: Vec<u32>, stray: bool },
+    Busy { group: String, proc: ProcView, evidence: Evidence },
+    Idle { group: String, proc: ProcView, evidence: Evidence },
+    Draining { group: String, proc: ProcView, signal: String, sender: Option<ProcView> },
+    Signal {
+        group: String,
+        proc: ProcView,
+        signal: String,
+        step: usize,
+        evidence: Evidence,
+        since_orphan_us: u64,
+        since_idle_us: u64,
+        verified: bool,
+        dry_run: bool,
+    },
+    Reaped { group: String, proc: ProcView, signal: String, took_us: u64 },
+    Left { group: String, proc: ProcView },
+    Spared { group: String, proc: ProcView, because: SparedBecause },
+    BreakerOpen { group: String, kills: u32, window: String },
+    BreakerClosed { group: String, kills: u32, window: String },
+    EventsLost { count: u64 },
+    Resynced { added: usize, removed: usize, took_us: u64 },
+    Error {
+        what: String,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        proc: Option<ProcView>,
+    },
+}
+
+/// Why a process became a master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeirBecause {
+    /// The dead master forked it and it exec'd: an upgrade in place.
+    Exec,
+    /// It was detached: the way programs daemonise.
+    Session,
+}
+
+/// Why an orphan, or what looked like one, is not signalled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the contract's words")]
+pub enum SparedBecause {
+    Observe,
+    Unarmed,
+    Protected,
+    Breaker,
+    JobChild,
+    Adopted,
+    Detached,
+    NotReplaced,
+}
+
+/// What was seen of a process, and what follows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// What follows.
+    pub verdict: Verdict,
+    /// Why, in one sentence.
+    pub because: String,
+    /// Every thread that was judged.
+    pub threads: Vec<Thread>,
+    /// CPU time used since the process was first seen idle, microseconds.
+    pub cpu_us: u64,
+    /// Live children that mean busy.
+    pub children: usize,
+    /// For how long it has been idle, microseconds.
+    pub quiet_us: u64,
+}
+
+/// Idle, busy, or not known. Not known counts as busy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the contract's words")]
+pub enum Verdict {
+    Idle,
+    Busy,
+    Unknown,
+}

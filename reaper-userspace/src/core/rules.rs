@@ -1,0 +1,196 @@
+//! The resolved configuration: what the core decides by. Made by `config`, which validates; nothing here does again.
+
+use globset::GlobMatcher;
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+
+use super::ids::Ns;
+use super::input::Identity;
+
+/// Everything that is configured and matters to a decision.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// In the order of the configuration.
+    pub groups: Vec<Group>,
+    /// Thread names that are never signalled: the built-in ones and the configured ones.
+    pub protect: Vec<GlobMatcher>,
+    /// What is written to the event log.
+    pub log_level: LogLevel,
+}
+
+impl PartialEq for Rules {
+    /// By name and mode only: patterns have no equality. Enough for tests that compare inputs.
+    fn eq(&self, other: &Self) -> bool {
+        self.groups.len() == other.groups.len()
+            && self.groups.iter().zip(&other.groups).all(|(a, b)| a.name == b.name && a.mode == b.mode)
+    }
+}
+
+/// How much the event log tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// What was decided and why.
+    #[default]
+    Decisions,
+    /// Also fork, exec, exit and reparent of the processes of groups.
+    Lineage,
+    /// Also those of every process.
+    All,
+}
+
+/// Whether a group signals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Say what would be done.
+    #[default]
+    Observe,
+    /// Do it.
+    Enforce,
+}
+
+/// One `[[group]]`.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Unique.
+    pub name: String,
+    /// The built-in profile it was made from.
+    pub profile: Option<String>,
+    /// Whether it signals.
+    pub mode: Mode,
+    /// Which processes are masters.
+    pub master: Matcher,
+    /// Which of their descendants are workers; `None` is every one.
+    pub worker: Option<Matcher>,
+    /// What idle means.
+    pub idle: IdleRules,
+    /// How to stop.
+    pub stop: StopRules,
+}
+
+/// Which processes: all that is given must match. At least one key is given.
+#[derive(Clone, Debug, Default)]
+pub struct Matcher {
+    /// Regular expression over argv joined with spaces.
+    pub cmdline: Option<Regex>,
+    /// Glob over the resolved executable.
+    pub exe: Option<GlobMatcher>,
+    /// Glob over the thread name of the leader.
+    pub comm: Option<GlobMatcher>,
+    /// Real uid.
+    pub uid: Option<u32>,
+    /// Globs over the cgroup path; any of them.
+    pub cgroup: Option<Vec<GlobMatcher>>,
+    /// Globs over the cgroup path that `unit` stands for; any of them.
+    pub unit: Option<Vec<GlobMatcher>>,
+}
+
+impl Matcher {
+    /// Whether a process is meant.
+    pub fn matches(&self, who: &Identity) -> bool {
+        let Self { cmdline, exe, comm, uid, cgroup, unit } = self;
+        let on_cgroup = |globs: &Option<Vec<GlobMatcher>>| {
+            globs.as_ref().is_none_or(|g| who.cgroups.iter().any(|c| g.iter().any(|g| g.is_match(&**c))))
+        };
+        uid.is_none_or(|uid| uid == who.uid)
+            && comm.as_ref().is_none_or(|g| g.is_match(&*who.comm))
+            && exe.as_ref().is_none_or(|g| g.is_match(&*who.exe))
+            && on_cgroup(cgroup)
+            && on_cgroup(unit)
+            && cmdline.as_ref().is_none_or(|r| r.is_match(&who.cmdline()))
+    }
+}
+
+/// `[group.idle]`.
+#[derive(Clone, Debug)]
+pub struct IdleRules {
+    /// What proves idleness.
+    pub proof: Proof,
+    /// How long it must hold.
+    pub quiet: Ns,
+    /// Queue endpoints as written: `tcp/6379`, `tcp/10.0.0.5:6379`, `unix:/run/redis.sock`.
+    pub queue: Vec<String>,
+    /// The framework polls by sleeping this long.
+    pub sleep: Option<Ns>,
+    /// Names of threads that are judged.
+    pub job_threads: Vec<GlobMatcher>,
+    /// Thread names of children that do not mean busy.
+    pub children: Vec<GlobMatcher>,
+}
+
+/// `proof`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Proof {
+    /// State S and no CPU.
+    #[default]
+    Asleep,
+    /// It waits for its source of work.
+    Source,
+}
+
+/// `when`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// As soon as it is idle.
+    #[default]
+    Always,
+    /// Only once a live master of the group exists.
+    Replaced,
+}
+
+/// `[group.stop]`.
+#[derive(Clone, Debug)]
+pub struct StopRules {
+    /// Under which condition.
+    pub when: When,
+    /// In order, graceful first. Not empty.
+    pub signals: Vec<Signal>,
+    /// Between one and the next.
+    pub grace: Ns,
+    /// KILL after the last grace.
+    pub kill: bool,
+    /// After this long as an orphan even if busy; 0 is never.
+    pub deadline: Ns,
+    /// Most orphans stopped per `window`.
+    pub max_kills: u32,
+    /// See `max_kills`.
+    pub window: Ns,
+    /// Command lines of processes that are the job itself.
+    pub job_children: Vec<Regex>,
+}
+
+/// A signal by number, written without `SIG`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Signal(pub i32);
+
+impl Signal {
+    /// Every signal that has a name on Linux on x86-64 and aarch64, signal(7).
+    const NAMES: [&'static str; 32] = [
+        "", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
+        "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
+        "WINCH", "IO", "PWR", "SYS",
+    ];
+
+    /// SIGKILL.
+    pub const KILL: Self = Self(9);
+
+    /// From a name with or without `SIG`, in any case.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let upper = name.to_ascii_uppercase();
+        let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
+        let number = Self::NAMES.iter().position(|n| !n.is_empty() && *n == bare)?;
+        i32::try_from(number).ok().map(Self)
+    }
+}
+
+impl core::fmt::Display for Signal {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match usize::try_from(self.0).ok().and_then(|n| Self::NAMES.get(n)).filter(|n| !n.is_empty()) {
+            Some(name) => f.write_str(name),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! reaper stops worker processes that have lost their master and are idle, the moment both are true.
+//!
+//! Start reading in `ARCHITECTURE.md`; in the code at `agent` (the loop) and `core` (the decisions).
+
+pub mod config;
+pub mod core;
+pub mod event_log;
+pub mod kernel;
