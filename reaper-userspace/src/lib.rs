@@ -6,3 +6,5 @@ pub mod config;
 pub mod core;
 pub mod event_log;
 pub mod kernel;
+pub mod procfs;
+pub mod signal;

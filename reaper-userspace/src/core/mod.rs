@@ -1,8 +1,255 @@
-//! The decisions: pure, without I/O, clock, locks or async.
+//! The decisions: who is whose worker, who is an orphan, who is stopped when.
+//!
+//! Pure: no I/O, no clock, no locks, no async. What happens comes in through [`Core::handle`] with the time; what is to
+//! be done comes out of [`Core::poll_effect`]; [`Core::next_deadline`] says when to call again if nothing happens. The
+//! same inputs always give the same effects.
+//!
+//! Data flows one way through the files: `lineage` (births and deaths change the tree) → `fates` (who became a master,
+//! an heir, an orphan) → `stopping` (what is done about orphans).
 
+pub mod bereaved;
+pub mod breaker;
 pub mod effect;
+mod fates;
+pub mod idle;
 pub mod ids;
 pub mod input;
+mod lineage;
+pub mod membership;
+pub mod orphan;
 pub mod records;
 pub mod rules;
 pub mod sample;
+pub mod schedule;
+mod stopping;
+mod survey;
+pub mod tree;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bereaved::Bereaved;
+use breaker::Breaker;
+use effect::Effect;
+use ids::{Ns, ProcKey};
+use input::Input;
+use membership::{GroupId, Membership};
+use orphan::Orphan;
+use records::{Event, Record};
+use rules::{LogLevel, Rules, Signal};
+use schedule::{Schedule, Timer};
+use survey::Survey;
+use tree::{NodeId, Tree};
+
+/// The state of the agent, all of it.
+#[derive(Debug)]
+pub struct Core {
+    /// The agent's own pid: it and its ancestors are never signalled.
+    agent: u32,
+    rules: Arc<Rules>,
+    tree: Tree,
+    members: Membership,
+    groups: Vec<GroupState>,
+    bereaved: BTreeMap<ProcKey, Bereaved>,
+    orphans: BTreeMap<ProcKey, Orphan>,
+    /// Members of groups that somebody has asked to stop, and with what.
+    asked: BTreeMap<ProcKey, (Signal, u32, Ns)>,
+    survey: Survey,
+    schedule: Schedule,
+    view: View,
+    effects: VecDeque<Effect>,
+}
+
+/// What is kept of a group besides its rules.
+#[derive(Debug, Default)]
+struct GroupState {
+    /// Its master matcher has matched a process since boot.
+    armed: bool,
+    breaker: Breaker,
+    /// It has been said that its two matchers overlap.
+    overlap_said: bool,
+}
+
+/// How complete the tree is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum View {
+    /// Nothing has been dumped yet.
+    Blind,
+    /// A dump is in, what happened during it is being replayed.
+    Merging { took_ns: Ns, first: bool, added: usize, removed: usize },
+    /// Everything is known.
+    Clear,
+    /// Records were lost: nobody is signalled until the tree has been rebuilt.
+    Lossy,
+}
+
+/// Where a group stands, for whoever asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupStatus {
+    /// Its name.
+    pub name: String,
+    /// Its master matcher has matched a process since boot.
+    pub armed: bool,
+    /// Its circuit breaker is open.
+    pub breaker_open: bool,
+    /// Masters now.
+    pub masters: usize,
+    /// Orphans now.
+    pub orphans: usize,
+}
+
+impl Core {
+    /// A core that knows nothing yet. `agent` is the pid of the process it runs in.
+    pub fn new(agent: u32) -> Self {
+        Self {
+            agent,
+            rules: Arc::default(),
+            tree: Tree::default(),
+            members: Membership::default(),
+            groups: Vec::new(),
+            bereaved: BTreeMap::new(),
+            orphans: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            survey: Survey::default(),
+            schedule: Schedule::default(),
+            view: View::Blind,
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// Takes in what happened, at the time `now` (`CLOCK_BOOTTIME`).
+    pub fn handle(&mut self, now: Ns, input: Input) {
+        match input {
+            Input::Fork(fork) => self.on_fork(now, &fork),
+            Input::Exec(exec) => self.on_exec(now, &exec),
+            Input::Exit(exit) => self.on_exit(now, &exit),
+            Input::Snapshot { at: _, took_ns, tasks } => self.on_snapshot(took_ns, &tasks),
+            Input::Merged { at } => self.on_merged(now, at),
+            Input::Lost { at, count } => self.on_lost(at, count),
+            Input::Identified { key, outcome } => self.on_identified(now, key, &outcome),
+            Input::Sampled { key, outcome } => self.on_sampled(now, key, &outcome),
+            Input::Aimed { key, outcome } => self.on_aimed(now, key, &outcome),
+            Input::Fired { key, at, outcome } => self.on_fired(at, key, outcome),
+            Input::SignalSeen { at, target, signal, sender } => self.on_signal_seen(at, target, signal, sender),
+            Input::Configured { at, rules, armed, broken } => self.on_configured(at, rules, &armed, &broken),
+            Input::Tick => {}
+        }
+        self.run_timers(now);
+        for key in self.tree.take_unsettled() {
+            self.effects.push_back(Effect::Identify(key));
+        }
+        let forgotten = self.tree.take_forgotten();
+        self.members.forget(&forgotten);
+        let tree = &self.tree;
+        self.schedule.prune(|key| tree.find(key).is_some());
+    }
+
+    /// The next thing to do, if there is any.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When [`Input::Tick`] is due if nothing else comes before. `None`: never.
+    pub fn next_deadline(&self) -> Option<Ns> {
+        self.schedule.next()
+    }
+
+    /// The tree, to look at.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Whether the tree is complete.
+    pub fn is_clear(&self) -> bool {
+        self.view == View::Clear
+    }
+
+    /// Every orphan, by age of its process.
+    pub fn orphans(&self) -> impl Iterator<Item = &Orphan> {
+        self.orphans.values()
+    }
+
+    /// Every group, in the order of the configuration.
+    pub fn status(&self) -> Vec<GroupStatus> {
+        let of = |(id, group): (GroupId, &rules::Group)| GroupStatus {
+            name: group.name.clone(),
+            armed: self.groups[id].armed,
+            breaker_open: self.groups[id].breaker.is_open(),
+            masters: self.members.count(id),
+            orphans: self.orphans.values().filter(|o| o.group == id).count(),
+        };
+        self.rules.groups.iter().enumerate().map(of).collect()
+    }
+
+    fn run_timers(&mut self, now: Ns) {
+        while let Some(timer) = self.schedule.pop(now) {
+            match timer {
+                Timer::Orphan(key) => self.on_orphan_due(now, key),
+                Timer::Bereaved(key) | Timer::Unsettled(key) => self.effects.push_back(Effect::Identify(key)),
+            }
+        }
+        while let Some(key) = self.schedule.pop_settled(now) {
+            if self.tree.find(key).is_some() && self.view == View::Clear {
+                self.effects.push_back(Effect::Identify(key));
+            }
+        }
+    }
+
+    fn record(&mut self, boot_ns: Ns, event: Event) {
+        self.effects.push_back(Effect::Record(Record { boot_ns, event }));
+    }
+
+    /// Whether fork, exec, exit and reparent of this process are to be written.
+    fn tells_lineage_of(&self, id: NodeId) -> bool {
+        match self.rules.log_level {
+            LogLevel::Decisions => false,
+            LogLevel::Lineage => self.tree[id].tracked(),
+            LogLevel::All => true,
+        }
+    }
+
+    fn group_name(&self, group: GroupId) -> String {
+        self.rules.groups[group].name.clone()
+    }
+
+    fn group_ids(&self) -> std::ops::Range<GroupId> {
+        0..self.rules.groups.len()
+    }
+
+    /// The groups in which a process is a worker without a live master above it. Masters are nobody's workers.
+    fn masterless_in(&self, id: NodeId) -> Vec<GroupId> {
+        let key = self.tree[id].key();
+        self.group_ids()
+            .filter(|&g| {
+                !self.members.is_master(key, g)
+                    && self.members.lineage_master(&self.tree, id, g).is_some()
+                    && self.members.live_master_above(&self.tree, id, g).is_none()
+            })
+            .collect()
+    }
+
+    fn forget_process(&mut self, key: ProcKey) {
+        self.bereaved.remove(&key);
+        self.asked.remove(&key);
+        self.schedule.cancel(Timer::Bereaved(key));
+        self.schedule.cancel(Timer::Orphan(key));
+        self.schedule.cancel(Timer::Unsettled(key));
+    }
+
+    fn pids_up_to_master(&self, id: NodeId, group: GroupId) -> Vec<u32> {
+        let Some(master) = self.members.lineage_master(&self.tree, id, group) else { return Vec::new() };
+        let mut pids = Vec::new();
+        for up in self.tree.lineage(id) {
+            pids.push(self.tree[up].key().tgid);
+            if up == master {
+                break;
+            }
+        }
+        pids
+    }
+
+    fn protected_ancestors(&self) -> BTreeSet<NodeId> {
+        let Some(agent) = self.tree.find_pid(self.agent) else { return BTreeSet::new() };
+        self.tree.ancestors(agent).chain([agent]).collect()
+    }
+}

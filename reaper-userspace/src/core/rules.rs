@@ -100,6 +100,19 @@ impl Matcher {
             && on_cgroup(unit)
             && cmdline.as_ref().is_none_or(|r| r.is_match(&who.cmdline()))
     }
+
+    /// Whether a process may be meant, as far as exec tells: executable and cgroup are not looked at.
+    pub fn might_match(&self, who: &Identity) -> bool {
+        let Self { cmdline, exe: _, comm, uid, cgroup: _, unit: _ } = self;
+        uid.is_none_or(|uid| uid == who.uid)
+            && comm.as_ref().is_none_or(|g| g.is_match(&*who.comm))
+            && cmdline.as_ref().is_none_or(|r| r.is_match(&who.cmdline()))
+    }
+
+    /// Whether only /proc can tell if a process is meant.
+    pub fn needs_proc(&self) -> bool {
+        self.exe.is_some() || self.cgroup.is_some() || self.unit.is_some()
+    }
 }
 
 /// `[group.idle]`.

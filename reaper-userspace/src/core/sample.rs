@@ -11,10 +11,8 @@ pub struct Sample {
     pub at: Ns,
     /// Every thread, by tid.
     pub threads: Vec<Thread>,
-    /// CPU time of the whole process so far, nanoseconds, dead threads included.
+    /// CPU time of these threads so far, nanoseconds (`/proc/PID/task/TID/schedstat`).
     pub cpu_ns: Ns,
-    /// Live children, by pid.
-    pub children: Vec<Child>,
 }
 
 /// One thread. Source: `/proc/PID/task/TID/{stat,comm,syscall}`.
@@ -43,11 +41,11 @@ pub struct WaitsOn {
     pub peer: Option<String>,
 }
 
-/// A live child.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A live child. The tree knows them; nobody samples them.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Child {
     /// Who.
     pub key: ProcKey,
     /// Thread name of its leader.
-    pub comm: String,
+    pub comm: std::sync::Arc<str>,
 }

@@ -1,0 +1,107 @@
+//! A worker that has just lost its master or an intermediate, and whose fate is not decided: orphan, heir, or gone on
+//! purpose (design, section 2: Detached, Heir).
+//!
+//! Nothing is decided before /proc has been read afresh: titles change without any event, and setsid(2) may come after
+//! the parent's exit.
+
+use super::ids::{MS, Ns, ProcKey, SECOND};
+use super::input::Identity;
+use super::membership::GroupId;
+use super::records::{HeirBecause, ProcView};
+use super::rules::Group;
+
+/// How long a process may take to leave its session after its parent's exit (design, section 2).
+const DETACH_WITHIN: Ns = SECOND;
+
+/// See [`Bereaved::poll_again`].
+const FIRST_POLL: Ns = 5 * MS;
+
+/// One worker without a live master whose fate is open.
+#[derive(Clone, Debug)]
+pub struct Bereaved {
+    /// Who.
+    pub key: ProcKey,
+    /// The groups whose worker it is and of which no live master is above it, in the order of the configuration.
+    pub groups: Vec<GroupId>,
+    /// Who died, if that was seen.
+    pub lost: Option<ProcView>,
+    /// The groups of which the one that died was a master.
+    pub lost_masterships: Vec<GroupId>,
+    /// When.
+    pub since: Ns,
+    /// It was a child of the one that died.
+    pub direct: bool,
+    /// If it may be the child of a daemonising parent: the session in which the parent's image was exec'd.
+    pub exec_session: Option<u32>,
+    /// It exec'd after it was forked.
+    pub execed: bool,
+    /// The next pause between two looks.
+    pub pause: Ns,
+}
+
+/// What becomes of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It may still detach itself: look again.
+    Open,
+    /// It is detached: a master of these groups, an heir; if there are none, it left on purpose.
+    Detached(Vec<GroupId>),
+    /// Of some groups it is an heir because it exec'd, of others an orphan; of the rest it is not a worker.
+    Decided {
+        /// Heir, by exec.
+        heir: Vec<GroupId>,
+        /// Orphan.
+        orphan: Vec<GroupId>,
+        /// A daemon that a worker started on purpose.
+        left: bool,
+    },
+}
+
+impl Bereaved {
+    /// Decides, as far as that is possible at `now`.
+    pub fn decide(&self, now: Ns, who: &Identity, groups: &[Group], master_session: Option<u32>) -> Fate {
+        let matching = |g: &GroupId| groups[*g].master.matches(who);
+        if let Some(exec_session) = self.exec_session {
+            if who.session != exec_session {
+                return Fate::Detached(self.groups.iter().copied().filter(matching).collect());
+            }
+            if now < self.since.saturating_add(DETACH_WITHIN) {
+                return Fate::Open;
+            }
+        }
+        let (mut heir, mut orphan, mut left) = (Vec::new(), Vec::new(), false);
+        for &g in &self.groups {
+            let group = &groups[g];
+            if self.direct && self.execed && self.lost_masterships.contains(&g) && group.master.matches(who) {
+                heir.push(g);
+                continue;
+            }
+            match &group.worker {
+                Some(worker) if worker.matches(who) => orphan.push(g),
+                Some(_) => {}
+                // A new session and an exec: a daemon that somebody of the group started and that left the job. Only
+                // groups that name their workers count those.
+                None if self.execed && master_session.is_some_and(|s| s != who.session) => left = true,
+                None => orphan.push(g),
+            }
+        }
+        Fate::Decided { heir, orphan, left }
+    }
+
+    /// When an open fate is looked at again: soon at first, then less often.
+    pub fn poll_again(&mut self, now: Ns) -> Ns {
+        let pause = self.pause.max(FIRST_POLL);
+        self.pause = pause * 2;
+        let end = self.since.saturating_add(DETACH_WITHIN);
+        let at = now.saturating_add(pause);
+        if now < end { at.min(end) } else { at.min(now.saturating_add(SECOND)) }
+    }
+}
+
+/// How a process came to be an heir.
+pub fn heir_because(fate: &Fate) -> HeirBecause {
+    match fate {
+        Fate::Detached(_) => HeirBecause::Session,
+        Fate::Open | Fate::Decided { .. } => HeirBecause::Exec,
+    }
+}

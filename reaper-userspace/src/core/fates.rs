@@ -1,0 +1,307 @@
+//! What /proc says decides: who is a master, who is an heir, who is an orphan.
+
+use super::bereaved::{self, Bereaved, Fate};
+use super::effect::Effect;
+use super::ids::{MS, Ns, ProcKey};
+use super::input::{Identified, Identity};
+use super::membership::GroupId;
+use super::orphan::{Orphan, Phase};
+use super::records::{Event, HeirBecause, ProcView, SparedBecause};
+use super::rules::Mode;
+use super::schedule::Timer;
+use super::tree::NodeId;
+use super::{Core, View};
+
+/// How soon /proc is asked again for a parent that the kernel has not assigned yet.
+const PARENT_POLL: Ns = 10 * MS;
+
+impl Core {
+    pub(super) fn on_identified(&mut self, now: Ns, key: ProcKey, outcome: &Identified) {
+        let found = self.tree.find(key);
+        if let (Identified::Alive(who), Some(id)) = (outcome, found) {
+            self.tree.identify(id, who);
+            if self.tree.is_unsettled(id) && !self.tree.settle(id, who.ppid) {
+                self.schedule.set(Timer::Unsettled(key), now.saturating_add(PARENT_POLL));
+            }
+        }
+        if self.survey_takes(now, key, outcome) {
+            return;
+        }
+        let Some(id) = found else { return };
+        match outcome {
+            Identified::Alive(who) if self.bereaved.contains_key(&key) => self.decide(now, id, who),
+            Identified::Alive(who) => self.settle_standing(now, id, who),
+            // Its exit is in the ring buffer.
+            Identified::Gone => {}
+            Identified::Unreadable(why) => self.cannot_identify(now, key, why),
+        }
+    }
+
+    /// What exec said of a process that may be a master; nothing else has to be known.
+    pub(super) fn consider(&mut self, now: Ns, id: NodeId, who: &Identity) {
+        self.consider_as_master(now, id, who, false);
+    }
+
+    /// A process that has had time to take its title.
+    fn settle_standing(&mut self, now: Ns, id: NodeId, who: &Identity) {
+        self.consider_as_master(now, id, who, true);
+        self.consider_as_orphan(now, id, who);
+    }
+
+    /// Makes a process a master of the groups whose matcher it fits, and ends masterships that do not fit any more.
+    pub(super) fn consider_as_master(&mut self, now: Ns, id: NodeId, who: &Identity, settled: bool) {
+        let key = self.tree[id].key();
+        if self.tree[id].is_kernel_thread() || self.bereaved.contains_key(&key) {
+            return;
+        }
+        let rules = self.rules.clone();
+        for (g, group) in rules.groups.iter().enumerate() {
+            let fits = group.master.matches(who);
+            let reigns = self.members.is_master(key, g);
+            if fits && !reigns {
+                self.consider_for_throne(now, id, g);
+            } else if reigns && !fits && settled && self.view == View::Clear {
+                self.abdicate(now, id, g);
+            }
+        }
+    }
+
+    fn consider_for_throne(&mut self, now: Ns, id: NodeId, g: GroupId) {
+        let key = self.tree[id].key();
+        if self.members.live_master_above(&self.tree, id, g).is_some() {
+            return;
+        }
+        let orphan = self.orphans.get(&key).map(|o| o.group);
+        let of = self.members.lineage_master(&self.tree, id, g);
+        // An orphan that exec'd a master has succeeded the one it lost. In doubt a process is an heir.
+        if orphan == Some(g) && !self.tree[id].has_execed() {
+            return;
+        }
+        if orphan.is_some() {
+            self.orphans.remove(&key);
+            self.schedule.cancel(Timer::Orphan(key));
+        }
+        match of.filter(|_| orphan == Some(g)) {
+            Some(of) => {
+                let of = self.tree.view(of);
+                self.succeed(now, id, g, of, HeirBecause::Exec);
+            }
+            None => {
+                self.members.enthrone(&mut self.tree, id, g);
+                let (group, proc) = (self.group_name(g), self.tree.view(id));
+                self.record(now, Event::MasterFound { group, proc });
+                self.arm(now, g);
+            }
+        }
+    }
+
+    /// It runs something else now, or took another title: its workers have lost their master.
+    fn abdicate(&mut self, now: Ns, id: NodeId, g: GroupId) {
+        let proc = self.tree.view(id);
+        self.members.dethrone(proc_key(&proc), g);
+        let below = self.tree.descendants(id);
+        let lost: Vec<NodeId> =
+            below.into_iter().filter(|&b| self.masterless_in(b).contains(&g)).collect();
+        let group = self.group_name(g);
+        let workers = lost.len();
+        self.record(now, Event::MasterLost { group, proc: proc.clone(), workers, code: None, signal: None });
+        for id in lost {
+            let key = self.tree[id].key();
+            if self.orphans.contains_key(&key) || self.bereaved.contains_key(&key) {
+                continue;
+            }
+            let bereaved = Bereaved {
+                key,
+                groups: vec![g],
+                lost: Some(proc.clone()),
+                lost_masterships: Vec::new(),
+                since: now,
+                direct: false,
+                exec_session: None,
+                execed: self.tree[id].has_execed(),
+                pause: 0,
+            };
+            self.bereaved.insert(key, bereaved);
+            self.schedule.set(Timer::Bereaved(key), now);
+        }
+    }
+
+    /// Whoever is born below an orphan of a group that names its workers, or becomes a worker there by its title.
+    /// Without names it counts as its parent's job until the parent is gone.
+    fn consider_as_orphan(&mut self, now: Ns, id: NodeId, who: &Identity) {
+        let key = self.tree[id].key();
+        if !self.tree[id].tracked() || self.orphans.contains_key(&key) || self.view != View::Clear {
+            return;
+        }
+        let groups: Vec<GroupId> = self
+            .masterless_in(id)
+            .into_iter()
+            .filter(|&g| {
+                let group = &self.rules.groups[g];
+                group.worker.as_ref().is_some_and(|w| w.matches(who)) && !group.master.matches(who)
+            })
+            .collect();
+        if !groups.is_empty() {
+            self.become_orphan(now, id, &groups, None, now, false, who);
+        }
+    }
+
+    fn decide(&mut self, now: Ns, id: NodeId, who: &Identity) {
+        let key = self.tree[id].key();
+        let Some(mut bereaved) = self.bereaved.remove(&key) else { return };
+        if self.tree.is_unsettled(id) {
+            self.look_again(now, bereaved);
+            return;
+        }
+        // Since then the kernel may have named an adopter that is below a live master.
+        let masterless = self.masterless_in(id);
+        let adopted: Vec<GroupId> = bereaved.groups.iter().copied().filter(|g| !masterless.contains(g)).collect();
+        bereaved.groups.retain(|g| masterless.contains(g));
+        for g in adopted {
+            self.spare(now, id, g, SparedBecause::Adopted);
+        }
+        let master = bereaved.groups.first().and_then(|&g| self.members.lineage_master(&self.tree, id, g));
+        let master_session = master.map(|m| self.tree[m].image().session);
+        let fate = bereaved.decide(now, who, &self.rules.groups, master_session);
+        match &fate {
+            Fate::Open => self.look_again(now, bereaved),
+            Fate::Detached(heir_of) => self.detach(now, id, &bereaved, heir_of),
+            Fate::Decided { heir, orphan, left } => {
+                for &g in heir {
+                    self.say_overlap(now, id, g, who);
+                    let of = bereaved.lost.clone().unwrap_or_default();
+                    self.succeed(now, id, g, of, bereaved::heir_because(&fate));
+                }
+                if *left {
+                    for &g in &bereaved.groups {
+                        self.spare(now, id, g, SparedBecause::Detached);
+                    }
+                    self.tree.mark_left(id);
+                }
+                if !orphan.is_empty() && heir.is_empty() {
+                    self.become_orphan(now, id, orphan, bereaved.lost.clone(), bereaved.since, false, who);
+                }
+                if bereaved.exec_session.is_some() && heir.is_empty() {
+                    self.bereave_below(now, id, &bereaved);
+                }
+            }
+        }
+    }
+
+    /// Heir of the groups it matches, and no longer a worker of any other.
+    fn detach(&mut self, now: Ns, id: NodeId, bereaved: &Bereaved, heir_of: &[GroupId]) {
+        let masters: Vec<_> =
+            heir_of.iter().map(|&g| (g, self.members.lineage_master(&self.tree, id, g))).collect();
+        if heir_of.is_empty() {
+            for &g in &bereaved.groups {
+                self.spare(now, id, g, SparedBecause::Detached);
+            }
+        }
+        self.tree.mark_left(id);
+        for (g, of) in masters {
+            let of = of.map(|m| self.tree.view(m)).or_else(|| bereaved.lost.clone()).unwrap_or_default();
+            self.succeed(now, id, g, of, HeirBecause::Session);
+        }
+    }
+
+    fn succeed(
+        &mut self,
+        now: Ns,
+        id: NodeId,
+        g: GroupId,
+        of: ProcView,
+        because: HeirBecause,
+    ) {
+        self.members.enthrone(&mut self.tree, id, g);
+        let (group, proc) = (self.group_name(g), self.tree.view(id));
+        self.record(now, Event::Heir { group, proc, of, because });
+        self.arm(now, g);
+    }
+
+    /// Makes a process an orphan of these groups. The first one that enforces acts on it, else the first.
+    #[expect(clippy::too_many_arguments, reason = "one place makes orphans, with everything that its record tells")]
+    pub(super) fn become_orphan(
+        &mut self,
+        now: Ns,
+        id: NodeId,
+        groups: &[GroupId],
+        lost: Option<ProcView>,
+        since: Ns,
+        stray: bool,
+        who: &Identity,
+    ) {
+        let key = self.tree[id].key();
+        let enforcing = groups.iter().copied().find(|&g| self.rules.groups[g].mode == Mode::Enforce);
+        let Some(acting) = enforcing.or(groups.first().copied()) else { return };
+        for &g in groups {
+            let (group, proc) = (self.group_name(g), self.tree.view(id));
+            let lineage = self.pids_up_to_master(id, g);
+            self.record(since, Event::Orphaned { group, proc, lost: lost.clone(), lineage, stray });
+        }
+        let mut orphan = Orphan::new(key, acting, since, stray);
+        let job = self.rules.groups[acting].stop.job_children.iter().any(|r| r.is_match(&who.cmdline()));
+        if job {
+            orphan.phase = Phase::Spared;
+            orphan.spared.insert(SparedBecause::JobChild);
+        }
+        self.orphans.insert(key, orphan);
+        if job {
+            self.spare(now, id, acting, SparedBecause::JobChild);
+        } else {
+            self.resume_draining(now, key);
+            self.schedule.set(Timer::Orphan(key), now);
+        }
+    }
+
+    fn look_again(&mut self, now: Ns, mut bereaved: Bereaved) {
+        let at = bereaved.poll_again(now);
+        self.schedule.set(Timer::Bereaved(bereaved.key), at);
+        self.bereaved.insert(bereaved.key, bereaved);
+    }
+
+    fn cannot_identify(&mut self, now: Ns, key: ProcKey, why: &str) {
+        // Unknown counts as busy: without knowing who it is nothing is decided, and it is looked at again.
+        if let Some(bereaved) = self.bereaved.remove(&key) {
+            let first = bereaved.pause == 0;
+            self.look_again(now, bereaved);
+            if first {
+                let proc = self.tree.find(key).map(|id| self.tree.view(id));
+                let what = format!("cannot read who process {} is, so nothing is done about it: {why}", key.tgid);
+                self.record(now, Event::Error { what, proc });
+            }
+        }
+    }
+
+    fn arm(&mut self, now: Ns, g: GroupId) {
+        if !std::mem::replace(&mut self.groups[g].armed, true) {
+            self.effects.push_back(Effect::Persist);
+        }
+        // Strays of an unarmed group and orphans that wait for a new master are looked at again.
+        self.wake_orphans(now, g);
+    }
+
+    pub(super) fn spare(&mut self, now: Ns, id: NodeId, g: GroupId, because: SparedBecause) {
+        let (group, proc) = (self.group_name(g), self.tree.view(id));
+        self.record(now, Event::Spared { group, proc, because });
+    }
+
+    /// Design, section 2, Heir: if a group's worker matcher also matches its master matcher, say so when it happens.
+    fn say_overlap(&mut self, now: Ns, id: NodeId, g: GroupId, who: &Identity) {
+        let rules = &self.rules.groups[g];
+        if rules.worker.as_ref().is_some_and(|w| w.matches(who)) && !self.groups[g].overlap_said {
+            self.groups[g].overlap_said = true;
+            let what = format!(
+                "group {}: process {} matches the master matcher and the worker matcher; it is taken for an heir and is \
+                 never signalled. Make the master's patterns narrower.",
+                rules.name,
+                self.tree[id].key().tgid
+            );
+            let proc = Some(self.tree.view(id));
+            self.record(now, Event::Error { what, proc });
+        }
+    }
+}
+
+fn proc_key(proc: &ProcView) -> ProcKey {
+    ProcKey { tgid: proc.pid, start_ns: proc.start_ns }
+}

@@ -1,0 +1,279 @@
+//! Births, new images and deaths: how they change the tree, and whom a death leaves without a master.
+
+use super::bereaved::Bereaved;
+use super::effect::Effect;
+use super::ids::{Ns, ProcKey, SECOND};
+use super::input::{Exec, Exit, Fork, Identity, Task};
+use super::membership::GroupId;
+use super::records::{Event, ProcView, SparedBecause};
+use super::rules::Signal;
+use super::schedule::Timer;
+use super::tree::{Exited, NodeId, Tree};
+use super::{Core, View};
+
+/// A parent's command line is read again when it forks, but not more often than this: masters get their title before
+/// they fork workers, and shells fork all the time.
+const RECHECK_PARENT: Ns = SECOND;
+
+/// An exit status as records show it: code, or signal.
+pub(super) fn code_and_signal(status: u32) -> (Option<i32>, Option<String>) {
+    let byte = |n: u32| i32::try_from(n & 0xff).unwrap_or_default();
+    match status & 0x7f {
+        0 => (Some(byte(status >> 8)), None),
+        signal => (None, Some(Signal(byte(signal)).to_string())),
+    }
+}
+
+impl Core {
+    pub(super) fn on_fork(&mut self, now: Ns, fork: &Fork) {
+        let Some(child) = self.tree.fork(fork) else { return };
+        if self.tells_lineage_of(child) {
+            let (proc, parent) = (self.tree.view(child), self.view_of_parent(child));
+            self.record(fork.at, Event::Fork { proc, parent });
+        }
+        if fork.kernel_thread || self.rules.groups.is_empty() {
+            return;
+        }
+        self.schedule.settle_later(fork.child, now);
+        if self.view == View::Clear {
+            self.recheck_parent(now, child);
+        }
+    }
+
+    pub(super) fn on_exec(&mut self, now: Ns, exec: &Exec) {
+        let Some(id) = self.tree.exec(exec) else { return };
+        if self.tells_lineage_of(id) {
+            let (proc, parent) = (self.tree.view(id), self.view_of_parent(id));
+            self.record(exec.at, Event::Exec { proc, parent });
+        }
+        if self.rules.groups.is_empty() {
+            return;
+        }
+        self.schedule.settle_later(exec.key, now);
+        if let Some(bereaved) = self.bereaved.get_mut(&exec.key) {
+            bereaved.execed = true;
+        }
+        if self.view != View::Clear {
+            return;
+        }
+        // What the record carries is enough to rule nearly every process out, and for most masters it is everything.
+        let who = Identity {
+            at: exec.at,
+            comm: exec.comm.clone(),
+            argv: exec.argv.clone(),
+            exe: exec.filename.clone(),
+            uid: exec.uid,
+            ppid: 0,
+            session: exec.session,
+            cgroups: Vec::new(),
+        };
+        let rules = self.rules.clone();
+        let likely = |g: &super::rules::Group| exec.truncated || g.master.might_match(&who);
+        if rules.groups.iter().any(|g| likely(g) && (exec.truncated || g.master.needs_proc())) {
+            self.effects.push_back(Effect::Identify(exec.key));
+        } else if rules.groups.iter().any(likely) {
+            self.consider(exec.at, id, &who);
+        }
+    }
+
+    pub(super) fn on_exit(&mut self, now: Ns, exit: &Exit) {
+        let Some(node) = self.tree.find(exit.key) else { return };
+        let proc = self.tree.view(node);
+        let parent = self.view_of_parent(node);
+        let told = self.tells_lineage_of(node);
+        let Some(exited) = self.tree.exit(exit) else { return };
+        let (code, signal) = code_and_signal(exit.status);
+        if told {
+            self.record(exit.at, Event::Exit { proc: proc.clone(), parent, code, signal: signal.clone() });
+        }
+        self.tell_reparents(exit.at, &proc, &exited);
+        self.forget_process(exit.key);
+        let masterships = self.members.reigns(exit.key);
+        for &g in &masterships {
+            self.members.dethrone(exit.key, g);
+        }
+        let before = self.bereaved.len();
+        if self.tree[node].tracked() && !exited.namespace_dies && self.view != View::Blind {
+            self.bereave(now, exit, &exited, &proc, &masterships);
+        }
+        for &g in &masterships {
+            let workers = self.expected_orphans(g, before);
+            let (group, proc, signal) = (self.group_name(g), proc.clone(), signal.clone());
+            self.record(exit.at, Event::MasterLost { group, proc, workers, code, signal });
+        }
+        self.close_orphan(exit.at, exit.key, proc);
+        self.tree.bury(&exited);
+    }
+
+    pub(super) fn on_snapshot(&mut self, took_ns: Ns, tasks: &[Task]) {
+        let first = self.view == View::Blind;
+        let report = self.tree.begin_merge(tasks);
+        self.view = View::Merging { took_ns, first, added: report.added, removed: 0 };
+    }
+
+    pub(super) fn on_merged(&mut self, now: Ns, at: Ns) {
+        let unseen = self.tree.doubtful();
+        let View::Merging { took_ns, first, added, .. } = self.view else { return };
+        self.view = View::Clear;
+        for key in &unseen {
+            self.on_exit(now, &Tree::unseen_exit(at, *key));
+        }
+        let took_us = took_ns / 1_000;
+        if first {
+            let processes = self.tree.live_count();
+            self.record(at, Event::Snapshot { processes, took_us });
+        } else {
+            self.record(at, Event::Resynced { added, removed: unseen.len(), took_us });
+        }
+        self.begin_survey();
+    }
+
+    pub(super) fn on_lost(&mut self, at: Ns, count: u64) {
+        self.record(at, Event::EventsLost { count });
+        self.view = View::Lossy;
+        self.effects.push_back(Effect::Resync);
+    }
+
+    /// Everybody below `exited` who has now no master left.
+    fn bereave(&mut self, now: Ns, exit: &Exit, exited: &Exited, lost: &ProcView, masterships: &[GroupId]) {
+        // How programs daemonise: a clean exit that leaves one child, of a parent that never had two alike.
+        let dead = &self.tree[exited.node];
+        let alone = exit.status == 0 && exited.moved.len() == 1 && !dead.had_two_of_its_image();
+        let exec_session = alone.then_some(dead.image().session);
+        let mut below: Vec<(NodeId, bool)> = exited.moved.iter().map(|&c| (c, true)).collect();
+        while let Some((id, direct)) = below.pop() {
+            let key = self.tree[id].key();
+            if self.bereaved.contains_key(&key) {
+                continue;
+            }
+            let mut groups = self.masterless_in(id);
+            groups.retain(|&g| self.orphans.get(&key).is_none_or(|o| o.group != g));
+            if groups.is_empty() || self.orphans.contains_key(&key) {
+                if direct {
+                    self.tell_adopted(exit.at, id, exited, masterships);
+                }
+                below.extend(self.tree.children(id).map(|c| (c, false)));
+                continue;
+            }
+            let bereaved = Bereaved {
+                key,
+                groups,
+                lost: Some(lost.clone()),
+                lost_masterships: masterships.to_vec(),
+                since: exit.at,
+                direct,
+                exec_session: exec_session.filter(|_| direct),
+                execed: self.tree[id].has_execed(),
+                pause: 0,
+            };
+            // While it may still turn out to be a master, those below it have not lost theirs.
+            if bereaved.exec_session.is_none() {
+                below.extend(self.tree.children(id).map(|c| (c, false)));
+            }
+            self.bereaved.insert(key, bereaved);
+            self.schedule.set(Timer::Bereaved(key), now);
+        }
+    }
+
+    /// Everybody below `id`, which is an orphan after all: what [`Self::bereave`] left open.
+    pub(super) fn bereave_below(&mut self, now: Ns, id: NodeId, cause: &Bereaved) {
+        for below in self.tree.descendants(id) {
+            let key = self.tree[below].key();
+            let groups = self.masterless_in(below);
+            if groups.is_empty() || self.orphans.contains_key(&key) || self.bereaved.contains_key(&key) {
+                continue;
+            }
+            let execed = self.tree[below].has_execed();
+            let bereaved = Bereaved { key, groups, direct: false, exec_session: None, execed, ..cause.clone() };
+            self.bereaved.insert(key, bereaved);
+            self.schedule.set(Timer::Bereaved(key), now);
+        }
+    }
+
+    /// A worker whose intermediate died and whom a live master still has above it.
+    fn tell_adopted(&mut self, at: Ns, id: NodeId, exited: &Exited, masterships: &[GroupId]) {
+        if exited.adopter.is_none() || self.orphans.contains_key(&self.tree[id].key()) {
+            return;
+        }
+        let key = self.tree[id].key();
+        let held: Vec<GroupId> = self
+            .group_ids()
+            .filter(|g| !masterships.contains(g) && !self.members.is_master(key, *g))
+            .filter(|&g| self.members.lineage_master(&self.tree, id, g).is_some())
+            .filter(|&g| self.members.live_master_above(&self.tree, id, g).is_some())
+            .filter(|&g| self.rules.groups[g].worker.as_ref().is_none_or(|w| w.might_match(&self.known(id))))
+            .collect();
+        for g in held {
+            let (group, proc) = (self.group_name(g), self.tree.view(id));
+            self.record(at, Event::Spared { group, proc, because: SparedBecause::Adopted });
+        }
+    }
+
+    /// How many of the newly bereaved are workers of a group, as far as is known before /proc has been read.
+    fn expected_orphans(&self, group: GroupId, before: usize) -> usize {
+        if self.bereaved.len() == before {
+            return 0;
+        }
+        let of_group = |b: &&Bereaved| b.groups.contains(&group) && b.lost_masterships.contains(&group);
+        let is_worker = |b: &&Bereaved| {
+            let worker = self.rules.groups[group].worker.as_ref();
+            let id = self.tree.find(b.key);
+            b.exec_session.is_none() && id.is_some_and(|id| worker.is_none_or(|w| w.might_match(&self.known(id))))
+        };
+        self.bereaved.values().filter(of_group).filter(is_worker).count()
+    }
+
+    fn tell_reparents(&mut self, at: Ns, old: &ProcView, exited: &Exited) {
+        let Some(adopter) = exited.adopter else { return };
+        for &child in &exited.moved {
+            if self.tells_lineage_of(child) {
+                let (proc, new_parent) = (self.tree.view(child), self.tree.view(adopter));
+                self.record(at, Event::Reparent { proc, old_parent: old.clone(), new_parent });
+            }
+        }
+    }
+
+    fn recheck_parent(&mut self, now: Ns, child: NodeId) {
+        let Some(parent) = self.tree.parent(child) else { return };
+        let node = &mut self.tree[parent];
+        let due = node.checked_at == 0 || now.saturating_sub(node.checked_at) >= RECHECK_PARENT;
+        if due && !node.is_kernel_thread() {
+            node.checked_at = now.max(1);
+            let key = node.key();
+            self.effects.push_back(Effect::Identify(key));
+        }
+    }
+
+    fn view_of_parent(&self, id: NodeId) -> ProcView {
+        self.tree.parent(id).map(|p| self.tree.view(p)).unwrap_or_default()
+    }
+
+    /// What is known of a process without asking /proc.
+    pub(super) fn known(&self, id: NodeId) -> Identity {
+        let node = &self.tree[id];
+        Identity {
+            at: 0,
+            comm: node.comm().clone(),
+            argv: node.argv().to_vec(),
+            exe: std::sync::Arc::from(""),
+            uid: node.uid(),
+            ppid: 0,
+            session: node.image().session,
+            cgroups: Vec::new(),
+        }
+    }
+
+    /// The orphan that has just died, if it was one.
+    fn close_orphan(&mut self, at: Ns, key: ProcKey, proc: ProcView) {
+        let Some(orphan) = self.orphans.remove(&key) else { return };
+        let group = self.group_name(orphan.group);
+        let event = match orphan.signalled {
+            Some(signal) => {
+                let took_us = at.saturating_sub(orphan.since) / 1_000;
+                Event::Reaped { group, proc, signal: signal.to_string(), took_us }
+            }
+            None => Event::Left { group, proc },
+        };
+        self.record(at, event);
+    }
+}

@@ -1,0 +1,102 @@
+//! Which processes are masters of which groups, and whose worker a process is.
+//!
+//! Invariant: a master is remembered, dead or alive, as long as the tree remembers the process.
+
+use std::collections::BTreeMap;
+
+use super::ids::{Ns, ProcKey};
+use super::tree::{NodeId, Tree};
+
+/// Index of a group in the rules.
+pub type GroupId = usize;
+
+/// A process that is or was a master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Master {
+    /// When the image was exec'd in which it became a master: what it forked before that, it forked as something else.
+    image_since: Ns,
+    /// Still alive, and still a master.
+    reigning: bool,
+}
+
+/// All masters.
+#[derive(Debug, Default)]
+pub struct Membership {
+    masters: BTreeMap<(ProcKey, GroupId), Master>,
+}
+
+impl Membership {
+    /// Makes a process a master.
+    pub fn enthrone(&mut self, tree: &mut Tree, id: NodeId, group: GroupId) {
+        let node = &tree[id];
+        let master = Master { image_since: node.image().exec_at, reigning: true };
+        self.masters.insert((node.key(), group), master);
+        tree.track(id);
+    }
+
+    /// Ends a mastership. Returns whether there was one.
+    pub fn dethrone(&mut self, key: ProcKey, group: GroupId) -> bool {
+        self.masters.get_mut(&(key, group)).is_some_and(|m| std::mem::replace(&mut m.reigning, false))
+    }
+
+    /// The groups that a process is a master of now.
+    pub fn reigns(&self, key: ProcKey) -> Vec<GroupId> {
+        self.of(key).filter(|(_, m)| m.reigning).map(|(g, _)| g).collect()
+    }
+
+    /// Whether a process is a master of a group now.
+    pub fn is_master(&self, key: ProcKey, group: GroupId) -> bool {
+        self.masters.get(&(key, group)).is_some_and(|m| m.reigning)
+    }
+
+    /// How many masters a group has now.
+    pub fn count(&self, group: GroupId) -> usize {
+        self.masters.iter().filter(|((_, g), m)| *g == group && m.reigning).count()
+    }
+
+    /// The nearest master of the group in a process's lineage, dead or alive: the one whose worker it is. None for a
+    /// process that left, or whose ancestor did.
+    pub fn lineage_master(&self, tree: &Tree, id: NodeId, group: GroupId) -> Option<NodeId> {
+        if !tree[id].tracked() {
+            return None;
+        }
+        let mut below = id;
+        for up in tree.lineage(id) {
+            if tree[below].has_left() {
+                return None;
+            }
+            let born = tree[below].key().start_ns;
+            let of = self.masters.get(&(tree[up].key(), group));
+            if of.is_some_and(|m| m.image_since <= born) {
+                return Some(up);
+            }
+            below = up;
+        }
+        None
+    }
+
+    /// The nearest live master of the group above a process in the kernel's sense.
+    pub fn live_master_above(&self, tree: &Tree, id: NodeId, group: GroupId) -> Option<NodeId> {
+        tree.ancestors(id).find(|&up| self.is_master(tree[up].key(), group))
+    }
+
+    /// Drops what is known of processes that the tree has forgotten.
+    pub fn forget(&mut self, keys: &[ProcKey]) {
+        for &key in keys {
+            let groups: Vec<_> = self.of(key).map(|(g, _)| g).collect();
+            for group in groups {
+                self.masters.remove(&(key, group));
+            }
+        }
+    }
+
+    /// Renumbers the groups after a reload; `to` says what an old number is now.
+    pub fn renumber(&mut self, to: impl Fn(GroupId) -> Option<GroupId>) {
+        let old = std::mem::take(&mut self.masters);
+        self.masters = old.into_iter().filter_map(|((k, g), m)| Some(((k, to(g)?), m))).collect();
+    }
+
+    fn of(&self, key: ProcKey) -> impl Iterator<Item = (GroupId, &Master)> {
+        self.masters.range((key, 0)..=(key, GroupId::MAX)).map(|((_, g), m)| (*g, m))
+    }
+}

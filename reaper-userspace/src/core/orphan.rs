@@ -1,0 +1,200 @@
+//! One orphan: what is known of its idleness, and how far its stopping has come.
+//!
+//! ```text
+//! Watching ──idle for `quiet`──▶ Aiming ──still idle──▶ Firing ──sent──▶ Grace ──over──▶ Watching (next step)
+//!    ▲                             │ not any more          │ not sent                    └─▶ Spent (no step left)
+//!    └─────────────────────────────┴───────────────────────┘
+//! ```
+//! A job child is only ever [`Phase::Spared`]. The end of every orphan is its exit.
+
+use std::collections::BTreeSet;
+
+use super::idle::{self, IdleSpan};
+use super::ids::{MS, Ns, ProcKey, SECOND};
+use super::input::Sampled;
+use super::membership::GroupId;
+use super::records::{Evidence, SparedBecause, Verdict};
+use super::rules::{Group, Signal, StopRules};
+use super::sample::Child;
+
+/// How often a busy orphan is looked at. There may be many: see [`sampling_period`].
+const BUSY_PERIOD: Ns = 50 * MS;
+
+/// How often one is looked at that nothing would be done to anyway.
+const SPARED_PERIOD: Ns = SECOND;
+
+/// How soon something is tried again that did not work.
+const RETRY: Ns = SECOND;
+
+/// Where an orphan is in its state machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It is sampled until it is idle.
+    Watching,
+    /// It is held and looked at once more.
+    Aiming,
+    /// A signal is on its way.
+    Firing,
+    /// It has been signalled and has until then to go.
+    Grace(Ns),
+    /// Every signal has been sent.
+    Spent,
+    /// It is never signalled, whatever it does.
+    Spared,
+}
+
+/// One orphan of one group.
+#[derive(Clone, Debug)]
+pub struct Orphan {
+    /// Who.
+    pub key: ProcKey,
+    /// The group that acts on it.
+    pub group: GroupId,
+    /// When it was orphaned.
+    pub since: Ns,
+    /// Its lineage was never seen.
+    pub stray: bool,
+    /// Somebody else has asked it to stop: it is left to finish.
+    pub draining: bool,
+    /// The last signal it got from the agent.
+    pub signalled: Option<Signal>,
+    /// See [`Phase`].
+    pub phase: Phase,
+    /// Why it is not signalled, as far as that has been said.
+    pub spared: BTreeSet<SparedBecause>,
+    /// A dry run of its stopping has been recorded.
+    pub rehearsed: bool,
+    step: usize,
+    idle: Option<IdleSpan>,
+    shown: Option<Verdict>,
+}
+
+/// What a sample led to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// The judgement.
+    pub evidence: Evidence,
+    /// It differs from what was last said of this orphan.
+    pub news: bool,
+    /// Idle for long enough to be stopped.
+    pub ready: bool,
+}
+
+impl Orphan {
+    /// A new one.
+    pub fn new(key: ProcKey, group: GroupId, since: Ns, stray: bool) -> Self {
+        Self {
+            key,
+            group,
+            since,
+            stray,
+            draining: false,
+            signalled: None,
+            phase: Phase::Watching,
+            spared: BTreeSet::new(),
+            rehearsed: false,
+            step: 0,
+            idle: None,
+            shown: None,
+        }
+    }
+
+    /// Takes a sample in.
+    pub fn see(&mut self, sampled: &Sampled, children: &[Child], group: &Group) -> Seen {
+        let evidence = match sampled {
+            Sampled::Seen(sample) => {
+                let evidence = idle::judge(sample, children, self.idle.as_ref(), &group.idle);
+                match evidence.verdict {
+                    Verdict::Idle => self.idle = self.idle.take().or_else(|| Some(IdleSpan::begin(sample))),
+                    Verdict::Busy | Verdict::Unknown => self.idle = None,
+                }
+                evidence
+            }
+            Sampled::Unreadable(why) => self.lose_sight(why),
+            Sampled::Gone => self.lose_sight("it is gone"),
+        };
+        let idle = evidence.verdict == Verdict::Idle;
+        let ready = idle && evidence.quiet_us.saturating_mul(1_000) >= group.idle.quiet;
+        // Idleness is only said once it has lasted; work is said at once.
+        let news = (!idle || ready) && self.shown != Some(evidence.verdict);
+        if news {
+            self.shown = Some(evidence.verdict);
+        }
+        Seen { evidence, news, ready }
+    }
+
+    /// Since when it has been idle.
+    pub fn idle_since(&self) -> Option<Ns> {
+        self.idle.as_ref().map(|s| s.since)
+    }
+
+    /// Whether the group's deadline for it has passed.
+    pub fn is_overdue(&self, now: Ns, stop: &StopRules) -> bool {
+        stop.deadline > 0 && now >= self.since.saturating_add(stop.deadline)
+    }
+
+    /// The step it is at, from 0, and its signal. `None` when every step has been taken.
+    pub fn next_step(&self, stop: &StopRules) -> Option<(usize, Signal)> {
+        let last = (self.step == stop.signals.len() && stop.kill).then_some(Signal::KILL);
+        stop.signals.get(self.step).copied().or(last).map(|signal| (self.step, signal))
+    }
+
+    /// The signal of this step was sent.
+    pub fn sent(&mut self, now: Ns, signal: Signal, stop: &StopRules) {
+        self.signalled = Some(signal);
+        self.step += 1;
+        self.idle = None;
+        self.shown = None;
+        self.phase = Phase::Grace(now.saturating_add(stop.grace));
+    }
+
+    /// It was let go of again, or could not be signalled.
+    pub fn let_go(&mut self) {
+        self.idle = None;
+        self.phase = Phase::Watching;
+    }
+
+    /// What has been said of why it is spared does not hold any more.
+    pub fn reconsider(&mut self) {
+        self.spared.clear();
+        self.rehearsed = false;
+        if self.phase == Phase::Spent {
+            self.phase = Phase::Watching;
+        }
+    }
+
+    /// When it is to be looked at next, given how many others there are.
+    pub fn next_look(&self, now: Ns, orphans: usize, group: &Group) -> Option<Ns> {
+        let period = sampling_period(orphans);
+        match self.phase {
+            Phase::Aiming | Phase::Firing | Phase::Spent | Phase::Spared => None,
+            Phase::Grace(until) => Some(until),
+            Phase::Watching if !self.spared.is_empty() => Some(now.saturating_add(SPARED_PERIOD)),
+            Phase::Watching => {
+                let at = now.saturating_add(period);
+                let ready = self.idle.as_ref().map(|s| s.since.saturating_add(group.idle.quiet));
+                // Idle for long enough and still here: something keeps it from being stopped for now.
+                let ready = ready.map(|r| if r <= now { now.saturating_add(period) } else { r });
+                let overdue = now.saturating_add(group.stop.deadline.saturating_sub(now.saturating_sub(self.since)));
+                let deadline = (group.stop.deadline > 0 && overdue > now).then_some(overdue);
+                Some([Some(at), ready, deadline].into_iter().flatten().min().unwrap_or(at))
+            }
+        }
+    }
+
+    /// When to try again after something failed.
+    pub fn retry_at(now: Ns) -> Ns {
+        now.saturating_add(RETRY)
+    }
+
+    fn lose_sight(&mut self, why: &str) -> Evidence {
+        self.idle = None;
+        idle::unreadable(why)
+    }
+}
+
+/// How often each of so many orphans is looked at: more often than that would cost more than half a CPU.
+fn sampling_period(orphans: usize) -> Ns {
+    let each = MS / 4;
+    BUSY_PERIOD.max(each.saturating_mul(orphans as u64)).min(2 * SECOND)
+}

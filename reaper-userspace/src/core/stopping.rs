@@ -1,0 +1,334 @@
+//! What is done about orphans: look, judge, hold, signal, wait (design, sections 3 and 4).
+
+use super::breaker::Allowance;
+use super::effect::Effect;
+use super::ids::{MS, Ns, ProcKey};
+use super::input::{Fired, Sampled};
+use super::membership::GroupId;
+use super::orphan::{Orphan, Phase};
+use super::records::{Event, Evidence, SparedBecause};
+use super::rules::{Mode, Signal, When};
+use super::sample::Child;
+use super::schedule::Timer;
+use super::tree::NodeId;
+use super::{Core, View};
+
+impl Core {
+    pub(super) fn on_orphan_due(&mut self, now: Ns, key: ProcKey) {
+        let Some(orphan) = self.orphans.get_mut(&key) else { return };
+        if let Phase::Grace(until) = orphan.phase {
+            if until > now {
+                return self.reschedule(now, key);
+            }
+            orphan.phase = Phase::Watching;
+        }
+        if orphan.phase != Phase::Watching {
+            return;
+        }
+        let stop = &self.rules.groups[orphan.group].stop;
+        if orphan.next_step(stop).is_none() {
+            orphan.phase = Phase::Spent;
+            let id = self.tree.find(key);
+            let what = format!("process {} is still there after every signal of its group", key.tgid);
+            let proc = id.map(|id| self.tree.view(id));
+            return self.record(now, Event::Error { what, proc });
+        }
+        self.effects.push_back(Effect::Sample(key));
+    }
+
+    pub(super) fn on_sampled(&mut self, now: Ns, key: ProcKey, sampled: &Sampled) {
+        let children = self.children_of(key);
+        let Some(orphan) = self.orphans.get_mut(&key).filter(|o| o.phase == Phase::Watching) else { return };
+        if *sampled == Sampled::Gone {
+            // Its exit is on its way; if it is not, it is looked at again.
+            return self.reschedule(now, key);
+        }
+        let group = &self.rules.groups[orphan.group];
+        let seen = orphan.see(sampled, &children, group);
+        let overdue = orphan.is_overdue(now, &group.stop);
+        if seen.news {
+            self.tell_verdict(now, key, seen.evidence.clone());
+        }
+        if seen.ready || overdue {
+            self.want_stopped(now, key, &seen.evidence, overdue);
+        }
+        self.reschedule(now, key);
+    }
+
+    /// It is held by a verified pidfd and has been looked at once more: the last word.
+    pub(super) fn on_aimed(&mut self, now: Ns, key: ProcKey, sampled: &Sampled) {
+        // What follows from this comes before everything else: the less time between the look and the signal, the
+        // better.
+        let later = std::mem::take(&mut self.effects);
+        self.judge_aimed(now, key, sampled);
+        self.effects.extend(later);
+    }
+
+    fn judge_aimed(&mut self, now: Ns, key: ProcKey, sampled: &Sampled) {
+        if !self.orphans.get(&key).is_some_and(|o| o.phase == Phase::Aiming) {
+            return self.effects.push_back(Effect::Release(key));
+        }
+        if !self.fire(now, key, sampled) {
+            self.effects.push_back(Effect::Release(key));
+            if let Some(orphan) = self.orphans.get_mut(&key) {
+                orphan.let_go();
+            }
+            self.reschedule(now, key);
+        }
+    }
+
+    pub(super) fn on_fired(&mut self, at: Ns, key: ProcKey, outcome: Fired) {
+        let Some(orphan) = self.orphans.get_mut(&key) else { return };
+        let group = &self.rules.groups[orphan.group];
+        let Some((_, signal)) = orphan.next_step(&group.stop).filter(|_| orphan.phase == Phase::Firing) else {
+            return;
+        };
+        match outcome {
+            Fired::Sent => {
+                if orphan.signalled.is_none() {
+                    self.groups[orphan.group].breaker.count(at);
+                }
+                orphan.sent(at, signal, &group.stop);
+                self.reschedule(at, key);
+            }
+            Fired::Gone => {
+                orphan.let_go();
+                self.schedule.set(Timer::Orphan(key), Orphan::retry_at(at));
+            }
+            Fired::Failed(why) => {
+                orphan.let_go();
+                let proc = self.tree.find(key).map(|id| self.tree.view(id));
+                let what = format!("process {} was not sent {signal}: {why}", key.tgid);
+                self.record(at, Event::Error { what, proc });
+                self.schedule.set(Timer::Orphan(key), Orphan::retry_at(at));
+            }
+        }
+    }
+
+    /// Somebody else asked a member of a group to stop: it is left to finish.
+    pub(super) fn on_signal_seen(&mut self, at: Ns, target: ProcKey, signal: i32, sender: u32) {
+        let Some(id) = self.tree.find(target).filter(|_| sender != self.agent) else { return };
+        if !self.tree[id].tracked() || self.asked.contains_key(&target) {
+            return;
+        }
+        let signal = Signal(signal);
+        let is_stop = |g: &GroupId| self.rules.groups[*g].stop.signals.contains(&signal);
+        let of_group =
+            |g: &GroupId| self.members.lineage_master(&self.tree, id, *g).is_some() && !self.members.is_master(target, *g);
+        if self.group_ids().any(|g| is_stop(&g) && of_group(&g)) {
+            self.asked.insert(target, (signal, sender, at));
+            self.resume_draining(at, target);
+        }
+    }
+
+    /// If somebody has asked this orphan to stop, before or after it became one, it is draining.
+    pub(super) fn resume_draining(&mut self, now: Ns, key: ProcKey) {
+        let Some(&(signal, sender, _)) = self.asked.get(&key) else { return };
+        let Some(orphan) = self.orphans.get_mut(&key) else { return };
+        let stops = &self.rules.groups[orphan.group].stop.signals;
+        if !stops.contains(&signal) || std::mem::replace(&mut orphan.draining, true) {
+            return;
+        }
+        let group = orphan.group;
+        let Some(id) = self.tree.find(key) else { return };
+        let sender = self.tree.find_pid(sender).map(|s| self.tree.view(s));
+        let (group, proc) = (self.group_name(group), self.tree.view(id));
+        self.record(now, Event::Draining { group, proc, signal: signal.to_string(), sender });
+    }
+
+    /// What may have kept these orphans from being stopped has changed.
+    pub(super) fn wake_orphans(&mut self, now: Ns, g: GroupId) {
+        let waiting: Vec<ProcKey> =
+            self.orphans.values().filter(|o| o.group == g && o.phase == Phase::Watching).map(|o| o.key).collect();
+        for key in waiting {
+            if let Some(orphan) = self.orphans.get_mut(&key).filter(|o| !o.spared.is_empty()) {
+                orphan.reconsider();
+                self.schedule.set(Timer::Orphan(key), now);
+            }
+        }
+    }
+
+    pub(super) fn window(&self, g: GroupId) -> String {
+        format!("{}ms", self.rules.groups[g].stop.window / MS)
+    }
+
+    /// It is idle, or overdue: hold it, unless something speaks against it.
+    fn want_stopped(&mut self, now: Ns, key: ProcKey, evidence: &Evidence, overdue: bool) {
+        let Some(orphan) = self.orphans.get(&key) else { return };
+        if (orphan.draining && !overdue) || self.view != View::Clear {
+            return;
+        }
+        let Some(id) = self.tree.find(key) else { return };
+        match self.may_stop(now, id, key) {
+            Ok(()) => {
+                if let Some(orphan) = self.orphans.get_mut(&key) {
+                    orphan.phase = Phase::Aiming;
+                    // Who it is, read once more: titles and names change without any event.
+                    self.effects.extend([Effect::Identify(key), Effect::Aim(key)]);
+                }
+            }
+            Err(SparedBecause::Observe) => {
+                self.rehearse(now, id, key, evidence);
+                self.spare_once(now, id, key, SparedBecause::Observe);
+            }
+            Err(because) => self.spare_once(now, id, key, because),
+        }
+    }
+
+    /// Sends the signal if everything still holds. False if the process is to be let go.
+    fn fire(&mut self, now: Ns, key: ProcKey, sampled: &Sampled) -> bool {
+        if *sampled == Sampled::Gone {
+            return false;
+        }
+        let Some(id) = self.tree.find(key).filter(|_| self.view == View::Clear) else { return false };
+        let children = self.children_of(key);
+        let Some(orphan) = self.orphans.get_mut(&key) else { return false };
+        let group = &self.rules.groups[orphan.group];
+        let idle_since = orphan.idle_since();
+        let seen = orphan.see(sampled, &children, group);
+        let overdue = orphan.is_overdue(now, &group.stop);
+        let looked_at = matches!(sampled, Sampled::Seen(_));
+        if !looked_at || !(seen.ready || overdue) || (orphan.draining && !overdue) {
+            if seen.news {
+                self.tell_verdict(now, key, seen.evidence);
+            }
+            return false;
+        }
+        let Some((step, signal)) = orphan.next_step(&group.stop) else { return false };
+        let since_orphan_us = now.saturating_sub(orphan.since) / 1_000;
+        if let Err(because) = self.may_stop(now, id, key) {
+            self.spare_once(now, id, key, because);
+            return false;
+        }
+        let mut evidence = seen.evidence;
+        if overdue && !seen.ready {
+            evidence.because.push_str("; but its group's deadline has passed");
+        }
+        let since_idle_us = idle_since.map_or(0, |t| now.saturating_sub(t) / 1_000);
+        let (group, proc) = (self.name_of_group_of(key), self.tree.view(id));
+        self.record(
+            now,
+            Event::Signal {
+                group,
+                proc,
+                signal: signal.to_string(),
+                step,
+                evidence,
+                since_orphan_us,
+                since_idle_us,
+                verified: true,
+                dry_run: false,
+            },
+        );
+        if let Some(orphan) = self.orphans.get_mut(&key) {
+            orphan.phase = Phase::Firing;
+        }
+        self.effects.push_back(Effect::Fire { key, signal });
+        true
+    }
+
+    /// Design, section 3: everything that forbids a signal except work.
+    fn may_stop(&mut self, now: Ns, id: NodeId, key: ProcKey) -> Result<(), SparedBecause> {
+        let Some(orphan) = self.orphans.get(&key) else { return Err(SparedBecause::Observe) };
+        let (g, stray, counted) = (orphan.group, orphan.stray, orphan.signalled.is_some());
+        let group = &self.rules.groups[g];
+        let node = &self.tree[id];
+        let named = self.rules.protect.iter().any(|p| p.is_match(&**node.comm()));
+        if named || key.tgid == 1 || node.is_kernel_thread() || self.protected_ancestors().contains(&id) {
+            return Err(SparedBecause::Protected);
+        }
+        let cmdline = super::input::join(node.argv());
+        if group.stop.job_children.iter().any(|r| r.is_match(&cmdline)) {
+            return Err(SparedBecause::JobChild);
+        }
+        if stray && !self.groups[g].armed {
+            return Err(SparedBecause::Unarmed);
+        }
+        if group.stop.when == When::Replaced && self.members.count(g) == 0 {
+            return Err(SparedBecause::NotReplaced);
+        }
+        if group.mode == Mode::Observe {
+            return Err(SparedBecause::Observe);
+        }
+        if counted {
+            return Ok(());
+        }
+        let (max, window) = (group.stop.max_kills, group.stop.window);
+        // Those that are held right now have not been counted yet.
+        let firing = self.orphans.values().filter(|o| o.group == g && o.phase == Phase::Firing);
+        let firing = u32::try_from(firing.filter(|o| o.signalled.is_none()).count()).unwrap_or(u32::MAX);
+        match self.groups[g].breaker.ask(now, max.saturating_sub(firing), window) {
+            Allowance::Granted => Ok(()),
+            Allowance::Refused => Err(SparedBecause::Breaker),
+            Allowance::Opens(kills) => {
+                let (group, window) = (self.group_name(g), self.window(g));
+                self.record(now, Event::BreakerOpen { group, kills, window });
+                self.effects.push_back(Effect::Persist);
+                Err(SparedBecause::Breaker)
+            }
+        }
+    }
+
+    /// What would have been done, in a group that only observes. Said once an orphan.
+    fn rehearse(&mut self, now: Ns, id: NodeId, key: ProcKey, evidence: &Evidence) {
+        let Some(orphan) = self.orphans.get_mut(&key) else { return };
+        if std::mem::replace(&mut orphan.rehearsed, true) {
+            return;
+        }
+        let stop = &self.rules.groups[orphan.group].stop;
+        let Some((step, signal)) = orphan.next_step(stop) else { return };
+        let since_orphan_us = now.saturating_sub(orphan.since) / 1_000;
+        let since_idle_us = orphan.idle_since().map_or(0, |t| now.saturating_sub(t) / 1_000);
+        let (group, proc) = (self.name_of_group_of(key), self.tree.view(id));
+        self.record(
+            now,
+            Event::Signal {
+                group,
+                proc,
+                signal: signal.to_string(),
+                step,
+                evidence: evidence.clone(),
+                since_orphan_us,
+                since_idle_us,
+                verified: false,
+                dry_run: true,
+            },
+        );
+    }
+
+    fn spare_once(&mut self, now: Ns, id: NodeId, key: ProcKey, because: SparedBecause) {
+        let Some(orphan) = self.orphans.get_mut(&key) else { return };
+        if orphan.spared.insert(because) {
+            let group = orphan.group;
+            self.spare(now, id, group, because);
+        }
+    }
+
+    fn tell_verdict(&mut self, now: Ns, key: ProcKey, evidence: Evidence) {
+        let Some(id) = self.tree.find(key) else { return };
+        let (group, proc) = (self.name_of_group_of(key), self.tree.view(id));
+        let event = match evidence.verdict {
+            super::records::Verdict::Idle => Event::Idle { group, proc, evidence },
+            _ => Event::Busy { group, proc, evidence },
+        };
+        self.record(now, event);
+    }
+
+    fn children_of(&self, key: ProcKey) -> Vec<Child> {
+        let Some(id) = self.tree.find(key) else { return Vec::new() };
+        let child = |c: NodeId| Child { key: self.tree[c].key(), comm: self.tree[c].comm().clone() };
+        self.tree.children(id).map(child).collect()
+    }
+
+    fn name_of_group_of(&self, key: ProcKey) -> String {
+        self.orphans.get(&key).map(|o| self.group_name(o.group)).unwrap_or_default()
+    }
+
+    fn reschedule(&mut self, now: Ns, key: ProcKey) {
+        let Some(orphan) = self.orphans.get(&key) else { return };
+        match orphan.next_look(now, self.orphans.len(), &self.rules.groups[orphan.group]) {
+            Some(at) => self.schedule.set(Timer::Orphan(key), at),
+            None => self.schedule.cancel(Timer::Orphan(key)),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Looking at every process at once: after a dump, and when the configuration changes.
+//!
+//! Nobody is judged before everybody has been looked at: whether a process is a stray depends on whether somebody
+//! above it is a master.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::bereaved::Bereaved;
+use super::breaker::Breaker;
+use super::effect::Effect;
+use super::ids::{Ns, ProcKey};
+use super::input::{Identified, Identity};
+use super::membership::GroupId;
+use super::records::Event;
+use super::rules::Rules;
+use super::schedule::Timer;
+use super::tree::NodeId;
+use super::{Core, GroupState, View};
+
+/// Who has been asked about and what came back.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    asked: BTreeSet<ProcKey>,
+    seen: BTreeMap<(Ns, ProcKey), Identity>,
+}
+
+impl Core {
+    pub(super) fn begin_survey(&mut self) {
+        self.survey = Survey::default();
+        if self.rules.groups.is_empty() {
+            return;
+        }
+        let mut keys: Vec<ProcKey> =
+            self.tree.live().map(|id| &self.tree[id]).filter(|n| !n.is_kernel_thread()).map(|n| n.key()).collect();
+        keys.sort_unstable();
+        for &key in &keys {
+            self.effects.push_back(Effect::Identify(key));
+        }
+        self.survey.asked = keys.into_iter().collect();
+    }
+
+    /// Takes an answer if a survey waits for it. True if the survey took it.
+    pub(super) fn survey_takes(&mut self, now: Ns, key: ProcKey, outcome: &Identified) -> bool {
+        if !self.survey.asked.remove(&key) {
+            return false;
+        }
+        if let (Identified::Alive(who), Some(_)) = (outcome, self.tree.find(key)) {
+            self.survey.seen.insert((key.start_ns, key), who.clone());
+        }
+        if self.survey.asked.is_empty() {
+            let seen = std::mem::take(&mut self.survey.seen);
+            self.finish_survey(now, seen);
+        }
+        true
+    }
+
+    pub(super) fn on_configured(&mut self, at: Ns, rules: Arc<Rules>, armed: &[String], broken: &[String]) {
+        let old_rules = std::mem::replace(&mut self.rules, rules);
+        let old_states = std::mem::take(&mut self.groups);
+        let index: BTreeMap<&str, GroupId> =
+            self.rules.groups.iter().enumerate().map(|(g, group)| (group.name.as_str(), g)).collect();
+        let renumbered = |old: GroupId| index.get(old_rules.groups[old].name.as_str()).copied();
+        let mut states: Vec<GroupState> = self.rules.groups.iter().map(|_| GroupState::default()).collect();
+        let mut closed = Vec::new();
+        for (old, mut state) in old_states.into_iter().enumerate() {
+            let Some(new) = renumbered(old) else { continue };
+            closed.extend(state.breaker.close().map(|kills| (new, kills)));
+            states[new] = GroupState { overlap_said: false, ..state };
+        }
+        for (group, state) in self.rules.groups.iter().zip(&mut states) {
+            state.armed |= armed.contains(&group.name);
+            if broken.contains(&group.name) {
+                state.breaker = Breaker::opened();
+            }
+        }
+        self.members.renumber(renumbered);
+        let orphans = std::mem::take(&mut self.orphans);
+        for (key, mut orphan) in orphans {
+            if let Some(group) = renumbered(orphan.group) {
+                orphan.group = group;
+                orphan.reconsider();
+                self.orphans.insert(key, orphan);
+                self.schedule.set(Timer::Orphan(key), at);
+            } else {
+                self.schedule.cancel(Timer::Orphan(key));
+            }
+        }
+        for bereaved in self.bereaved.values_mut() {
+            let map = |groups: &[GroupId]| groups.iter().filter_map(|&g| renumbered(g)).collect::<Vec<_>>();
+            bereaved.groups = map(&bereaved.groups);
+            bereaved.lost_masterships = map(&bereaved.lost_masterships);
+        }
+        self.groups = states;
+        for (g, kills) in closed {
+            let (group, window) = (self.group_name(g), self.window(g));
+            self.record(at, Event::BreakerClosed { group, kills, window });
+            self.effects.push_back(Effect::Persist);
+        }
+        if self.view == View::Clear {
+            self.begin_survey();
+        }
+    }
+
+    fn finish_survey(&mut self, now: Ns, seen: BTreeMap<(Ns, ProcKey), Identity>) {
+        let mut met: Vec<(NodeId, Identity)> = Vec::new();
+        for ((_, key), who) in seen {
+            let Some(id) = self.tree.find(key) else { continue };
+            self.tree.identify(id, &who);
+            self.tree.share_image(id, &who);
+            self.consider_as_master(now, id, &who, true);
+            met.push((id, who));
+        }
+        for (id, who) in met {
+            let key = self.tree[id].key();
+            if self.orphans.contains_key(&key) || self.bereaved.contains_key(&key) {
+                continue;
+            }
+            // A worker whose master died unseen: while the agent did not look, or in a gap of the stream.
+            let groups = self.masterless_in(id);
+            if groups.is_empty() {
+                self.consider_as_stray(now, id, &who);
+                continue;
+            }
+            let bereaved = Bereaved {
+                key,
+                groups,
+                lost: None,
+                lost_masterships: Vec::new(),
+                since: now,
+                direct: false,
+                exec_session: None,
+                execed: self.tree[id].has_execed(),
+                pause: 0,
+            };
+            self.bereaved.insert(key, bereaved);
+            self.schedule.set(Timer::Bereaved(key), now);
+        }
+    }
+
+    /// Design, section 2: it looks like a worker, nobody above it is a master, and it was there before the agent.
+    fn consider_as_stray(&mut self, now: Ns, id: NodeId, who: &Identity) {
+        if !self.tree[id].is_lineage_unknown() || self.tree[id].has_left() || self.lives_in_its_session(id, who) {
+            return;
+        }
+        let key = self.tree[id].key();
+        let groups: Vec<GroupId> = self
+            .group_ids()
+            .filter(|&g| {
+                let group = &self.rules.groups[g];
+                group.worker.as_ref().is_some_and(|w| w.matches(who))
+                    && !group.master.matches(who)
+                    && !self.members.is_master(key, g)
+                    && self.members.live_master_above(&self.tree, id, g).is_none()
+            })
+            .collect();
+        if !groups.is_empty() {
+            self.become_orphan(now, id, &groups, None, now, true, who);
+        }
+    }
+
+    /// Below the live leader of its own session it was never orphaned: somebody started it there, by hand or from a
+    /// script. The search ends at whoever adopts orphans.
+    fn lives_in_its_session(&self, id: NodeId, who: &Identity) -> bool {
+        self.tree
+            .ancestors(id)
+            .take_while(|&up| !self.tree[up].is_reaper())
+            .any(|up| self.tree[up].key().tgid == who.session)
+    }
+}

@@ -1,0 +1,548 @@
+//! The process tree: every live process with its kernel parent and its lineage, and the dead ones that a live one
+//! still descends from.
+//!
+//! Two relations are kept apart. *Ancestry* (`parent`, `children`) is the kernel's `real_parent` at this moment.
+//! *Lineage* (`born_of`) is the parent at birth; reparenting does not change it. Invariants: a live process is found by
+//! its tgid and there is never a second one; a dead process has neither parent nor children; a dead process is kept
+//! only while the lineage of a live process leads through it and it mattered to a group.
+//!
+//! Not here: groups, masters, orphans. Whoever knows those marks nodes as [`Node::tracked`].
+
+mod merge;
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use slab::Slab;
+
+use super::ids::{Ns, ProcKey};
+use super::input::{Exec, Exit, Fork, Identity, Parent};
+use super::records::ProcView;
+pub use merge::MergeReport;
+
+/// A generation of tracked dead ancestors longer than this is cut short: a worker that forks its successor for ever
+/// must not be remembered for ever.
+const TOMBSTONES_IN_A_ROW: usize = 32;
+
+/// Where a process is in the tree. Valid until the process is buried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(u32);
+
+/// What exec gave a process and fork passed on. Two processes run the same image if it is the same allocation.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Image {
+    /// When it was exec'd; 0 where that was not seen.
+    pub exec_at: Ns,
+    /// The session in which it was exec'd; where that was not seen, the one it was first found in.
+    pub session: u32,
+}
+
+/// One process.
+#[derive(Debug)]
+pub struct Node {
+    key: ProcKey,
+    parent: Option<NodeId>,
+    first_child: Option<NodeId>,
+    next_sibling: Option<NodeId>,
+    prev_sibling: Option<NodeId>,
+    born_of: Option<NodeId>,
+    /// How many nodes have this one as `born_of`.
+    heirs_of_line: u32,
+    /// How many live children run this very image.
+    same_image_children: u32,
+    image: Arc<Image>,
+    argv: Arc<[Arc<str>]>,
+    exe: Arc<str>,
+    comm: Arc<str>,
+    uid: u32,
+    /// When its identity was last read from /proc; 0 is never.
+    pub checked_at: Ns,
+    flags: Flags,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a process, not a state machine")]
+struct Flags {
+    dead: bool,
+    kernel_thread: bool,
+    /// Adopts orphans: a subreaper or its pid namespace's pid 1, as far as the snapshot said.
+    reaper: bool,
+    /// Known from a dump only: who forked it was not seen.
+    lineage_unknown: bool,
+    /// Executed an image of its own since it was forked, as far as was seen.
+    execed: bool,
+    /// Once had two live children of its own image at the same time.
+    had_two: bool,
+    /// A master of a group, or with one in its lineage.
+    tracked: bool,
+    /// Left its group on purpose (detached): its lineage ends here.
+    left: bool,
+    /// Was live before the dump and is not in it: dead, unless its exit is still to come.
+    doubtful: bool,
+    /// Its parent is not known; /proc must be asked.
+    parent_unknown: bool,
+}
+
+impl Node {
+    /// Who it is.
+    pub fn key(&self) -> ProcKey {
+        self.key
+    }
+    /// What it runs.
+    pub fn image(&self) -> &Arc<Image> {
+        &self.image
+    }
+    /// Whether it is alive.
+    pub fn is_live(&self) -> bool {
+        !self.flags.dead
+    }
+    /// Whether it is a kernel thread.
+    pub fn is_kernel_thread(&self) -> bool {
+        self.flags.kernel_thread
+    }
+    /// Whether it was known to adopt orphans when it was dumped.
+    pub fn is_reaper(&self) -> bool {
+        self.flags.reaper
+    }
+    /// Whether its birth was not seen.
+    pub fn is_lineage_unknown(&self) -> bool {
+        self.flags.lineage_unknown
+    }
+    /// Whether it exec'd after it was forked.
+    pub fn has_execed(&self) -> bool {
+        self.flags.execed
+    }
+    /// Whether it ever had two live children of its own image at once.
+    pub fn had_two_of_its_image(&self) -> bool {
+        self.flags.had_two
+    }
+    /// Whether it is a master or descends from one.
+    pub fn tracked(&self) -> bool {
+        self.flags.tracked
+    }
+    /// Whether it left its group on purpose.
+    pub fn has_left(&self) -> bool {
+        self.flags.left
+    }
+    /// Real uid, as last seen.
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+    /// Thread name, as last seen.
+    pub fn comm(&self) -> &Arc<str> {
+        &self.comm
+    }
+    /// Arguments, as last seen.
+    pub fn argv(&self) -> &Arc<[Arc<str>]> {
+        &self.argv
+    }
+}
+
+/// What an exit changed.
+#[derive(Debug)]
+pub struct Exited {
+    /// The dead one. Still there until [`Tree::bury`].
+    pub node: NodeId,
+    /// Who it was a child of.
+    pub parent: Option<NodeId>,
+    /// Its children, now the adopter's.
+    pub moved: Vec<NodeId>,
+    /// The adopter, if it is known.
+    pub adopter: Option<NodeId>,
+    /// The kernel is about to kill the children.
+    pub namespace_dies: bool,
+}
+
+/// All processes. See the module's head.
+#[derive(Debug, Default)]
+pub struct Tree {
+    nodes: Slab<Node>,
+    live: FxHashMap<u32, NodeId>,
+    /// Live nodes whose parent /proc must be asked for.
+    unsettled: Vec<ProcKey>,
+    /// Tracked nodes that were freed and that nobody has been told of.
+    forgotten: Vec<ProcKey>,
+}
+
+impl Tree {
+    /// How many processes are alive.
+    pub fn live_count(&self) -> usize {
+        self.live.len()
+    }
+
+    /// How many dead processes are kept.
+    pub fn tombstone_count(&self) -> usize {
+        self.nodes.len() - self.live.len()
+    }
+
+    /// A live process.
+    pub fn find(&self, key: ProcKey) -> Option<NodeId> {
+        self.find_pid(key.tgid).filter(|&id| self[id].key == key)
+    }
+
+    /// The live process that has this pid now.
+    pub fn find_pid(&self, tgid: u32) -> Option<NodeId> {
+        self.live.get(&tgid).copied()
+    }
+
+    /// Every live process, in no particular order.
+    pub fn live(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.live.values().copied()
+    }
+
+    /// Kernel parent.
+    pub fn parent(&self, id: NodeId) -> Option<NodeId> {
+        self[id].parent
+    }
+
+    /// Kernel parents, nearest first, `id` itself left out.
+    pub fn ancestors(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        std::iter::successors(self.parent(id), |&up| self.parent(up)).take(self.nodes.len())
+    }
+
+    /// Parents at birth, nearest first, `id` itself left out.
+    pub fn lineage(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        std::iter::successors(self[id].born_of, |&up| self[up].born_of).take(self.nodes.len())
+    }
+
+    /// Live kernel children, newest first.
+    pub fn children(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        std::iter::successors(self[id].first_child, |&c| self[c].next_sibling)
+    }
+
+    /// `id`'s live descendants in the kernel's sense, itself left out, parents before children.
+    pub fn descendants(&self, id: NodeId) -> Vec<NodeId> {
+        let mut found: Vec<NodeId> = self.children(id).collect();
+        let mut next = 0;
+        while let Some(&id) = found.get(next) {
+            found.extend(self.children(id));
+            next += 1;
+        }
+        found
+    }
+
+    /// A birth. `None` if the process is known already (a replay of what a dump showed).
+    pub fn fork(&mut self, fork: &Fork) -> Option<NodeId> {
+        let mother = self.find(fork.parent);
+        if let Some(known) = self.find(fork.child) {
+            self.learn_birth(known, mother);
+            return None;
+        }
+        if !self.make_room(fork.child) {
+            return None;
+        }
+        let inherited = mother.map(|m| {
+            let m = &self[m];
+            (m.image.clone(), m.argv.clone(), m.exe.clone(), m.flags.tracked)
+        });
+        let lineage_unknown = inherited.is_none();
+        let (image, argv, exe, tracked) = inherited.unwrap_or_else(|| {
+            (Arc::new(Image { exec_at: 0, session: fork.session }), Arc::from([]), Arc::from(""), false)
+        });
+        let id = self.insert(Node {
+            uid: fork.uid,
+            flags: Flags { kernel_thread: fork.kernel_thread, tracked, lineage_unknown, ..Flags::default() },
+            image,
+            argv,
+            exe,
+            ..Node::new(fork.child, fork.comm.clone())
+        });
+        self.set_born_of(id, mother);
+        match mother {
+            Some(mother) => self.attach(id, mother),
+            None => self.unsettle(id),
+        }
+        Some(id)
+    }
+
+    /// A new image. A process that was not known is taken up, its lineage unknown. `None` if its pid is another's by
+    /// now.
+    pub fn exec(&mut self, exec: &Exec) -> Option<NodeId> {
+        let id = match self.find(exec.key) {
+            Some(known) => known,
+            None if self.make_room(exec.key) => {
+                let id = self.insert(Node {
+                    flags: Flags { lineage_unknown: true, ..Flags::default() },
+                    ..Node::new(exec.key, exec.comm.clone())
+                });
+                self.unsettle(id);
+                id
+            }
+            None => return None,
+        };
+        self.change_image(id, Arc::new(Image { exec_at: exec.at, session: exec.session }));
+        let node = &mut self[id];
+        node.argv = exec.argv.clone().into();
+        node.exe = exec.filename.clone();
+        node.comm = exec.comm.clone();
+        node.uid = exec.uid;
+        node.flags.execed = true;
+        node.flags.had_two = false;
+        Some(id)
+    }
+
+    /// A death. `None` if the process is not known or dead already: some kernels report an exit twice.
+    pub fn exit(&mut self, exit: &Exit) -> Option<Exited> {
+        let node = self.find(exit.key)?;
+        let parent = self.parent(node);
+        let adopter = match exit.adopter {
+            Parent::Known(key) => self.find(key).filter(|&a| a != node),
+            _ => None,
+        };
+        let mut moved: Vec<NodeId> = self.children(node).collect();
+        moved.reverse();
+        for &child in &moved {
+            self.detach(child);
+            match adopter {
+                Some(adopter) => self.attach(child, adopter),
+                None if exit.adopter == Parent::NamespaceDies || exit.adopter == Parent::None => {}
+                None => self.unsettle(child),
+            }
+        }
+        self.detach(node);
+        self.live.remove(&exit.key.tgid);
+        self[node].flags.dead = true;
+        Some(Exited { node, parent, moved, adopter, namespace_dies: exit.adopter == Parent::NamespaceDies })
+    }
+
+    /// Forgets a dead process as soon as nothing alive needs it.
+    pub fn bury(&mut self, exited: &Exited) {
+        let node = exited.node;
+        if !self[node].flags.tracked || self.tombstones_above(node) >= TOMBSTONES_IN_A_ROW {
+            // Nobody will ask about this generation: its children descend from the one before.
+            let grandmother = self[node].born_of;
+            for &child in &exited.moved {
+                if self[child].born_of == Some(node) {
+                    self.set_born_of(child, grandmother);
+                }
+            }
+        }
+        self.forget_from(node);
+    }
+
+    /// Tracked processes that were forgotten since this was last asked.
+    pub fn take_forgotten(&mut self) -> Vec<ProcKey> {
+        std::mem::take(&mut self.forgotten)
+    }
+
+    /// What /proc said about a live process.
+    pub fn identify(&mut self, id: NodeId, who: &Identity) {
+        let same = |a: &[Arc<str>], b: &[Arc<str>]| a == b;
+        let node = &mut self[id];
+        node.checked_at = who.at.max(1);
+        node.uid = who.uid;
+        if node.comm != who.comm {
+            node.comm = who.comm.clone();
+        }
+        if !same(&node.argv, &who.argv) {
+            node.argv = who.argv.clone().into();
+        }
+        if !who.exe.is_empty() && node.exe != who.exe {
+            node.exe = who.exe.clone();
+        }
+    }
+
+    /// Live processes whose parent /proc must be asked for; each is named once.
+    pub fn take_unsettled(&mut self) -> Vec<ProcKey> {
+        std::mem::take(&mut self.unsettled)
+    }
+
+    /// Whether its parent is still unknown.
+    pub fn is_unsettled(&self, id: NodeId) -> bool {
+        self[id].flags.parent_unknown
+    }
+
+    /// /proc named the parent. False if that is nobody alive yet: the kernel has not reparented so far.
+    pub fn settle(&mut self, id: NodeId, ppid: u32) -> bool {
+        let parent = self.find_pid(ppid).filter(|&p| p != id && !self.ancestors(p).any(|up| up == id));
+        if ppid != 0 && parent.is_none() {
+            return false;
+        }
+        self[id].flags.parent_unknown = false;
+        if let Some(parent) = parent {
+            self.detach(id);
+            self.attach(id, parent);
+        }
+        true
+    }
+
+    /// Marks a process, and with it all that descend from it and are alive, as belonging to a group.
+    pub fn track(&mut self, id: NodeId) {
+        self[id].flags.tracked = true;
+        for below in self.descendants(id) {
+            self[below].flags.tracked = true;
+        }
+    }
+
+    /// Marks a process as having left its group on purpose.
+    pub fn mark_left(&mut self, id: NodeId) {
+        self[id].flags.left = true;
+    }
+
+    /// A process as records show it.
+    pub fn view(&self, id: NodeId) -> ProcView {
+        let node = &self[id];
+        ProcView {
+            pid: node.key.tgid,
+            start_ns: node.key.start_ns,
+            ppid: node.parent.map_or(0, |p| self[p].key.tgid),
+            uid: node.uid,
+            comm: node.comm.to_string(),
+            exe: node.exe.to_string(),
+            argv: node.argv.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn insert(&mut self, node: Node) -> NodeId {
+        let tgid = node.key.tgid;
+        #[expect(clippy::cast_possible_truncation, reason = "pid_max is 2^22: a slab of processes stays far below 2^32")]
+        let id = NodeId(self.nodes.insert(node) as u32);
+        self.live.insert(tgid, id);
+        id
+    }
+
+    /// Before `key` is taken up: whoever holds its pid is older, and died unseen. False if the holder is younger: then
+    /// what is told of `key` is old news.
+    fn make_room(&mut self, key: ProcKey) -> bool {
+        let Some(holder) = self.find_pid(key.tgid) else { return true };
+        if self[holder].key.start_ns > key.start_ns {
+            return false;
+        }
+        if let Some(exited) = self.exit(&Self::unseen_exit(key.start_ns, self[holder].key)) {
+            self.bury(&exited);
+        }
+        true
+    }
+
+    /// A birth seen after the dump that showed the child: the lineage becomes known, the ancestry is the dump's.
+    fn learn_birth(&mut self, child: NodeId, mother: Option<NodeId>) {
+        let Some(mother) = mother else { return };
+        if self[child].flags.lineage_unknown {
+            self[child].flags.lineage_unknown = false;
+            self.set_born_of(child, Some(mother));
+        }
+    }
+
+    fn unsettle(&mut self, id: NodeId) {
+        self[id].flags.parent_unknown = true;
+        let key = self[id].key;
+        self.unsettled.push(key);
+    }
+
+    fn attach(&mut self, child: NodeId, parent: NodeId) {
+        let first = self[parent].first_child.replace(child);
+        self[child].parent = Some(parent);
+        self[child].next_sibling = first;
+        self[child].prev_sibling = None;
+        self[child].flags.parent_unknown = false;
+        if let Some(first) = first {
+            self[first].prev_sibling = Some(child);
+        }
+        self.count_image(parent, child, true);
+    }
+
+    fn detach(&mut self, child: NodeId) {
+        let Some(parent) = self[child].parent.take() else { return };
+        let (prev, next) = (self[child].prev_sibling.take(), self[child].next_sibling.take());
+        match prev {
+            Some(prev) => self[prev].next_sibling = next,
+            None => self[parent].first_child = next,
+        }
+        if let Some(next) = next {
+            self[next].prev_sibling = prev;
+        }
+        self.count_image(parent, child, false);
+    }
+
+    /// Keeps `same_image_children` right when `child` comes to `parent` or goes.
+    fn count_image(&mut self, parent: NodeId, child: NodeId, comes: bool) {
+        if !Arc::ptr_eq(&self[parent].image, &self[child].image) {
+            return;
+        }
+        let parent = &mut self[parent];
+        if comes {
+            parent.same_image_children += 1;
+            parent.flags.had_two |= parent.same_image_children >= 2;
+        } else {
+            parent.same_image_children = parent.same_image_children.saturating_sub(1);
+        }
+    }
+
+    fn change_image(&mut self, id: NodeId, image: Arc<Image>) {
+        let parent = self[id].parent;
+        if let Some(parent) = parent {
+            self.count_image(parent, id, false);
+        }
+        self[id].image = image;
+        let same = self.children(id).filter(|&c| Arc::ptr_eq(&self[c].image, &self[id].image)).count();
+        self[id].same_image_children = u32::try_from(same).unwrap_or(u32::MAX);
+        if let Some(parent) = parent {
+            self.count_image(parent, id, true);
+        }
+    }
+
+    fn set_born_of(&mut self, id: NodeId, mother: Option<NodeId>) {
+        if let Some(mother) = mother {
+            self[mother].heirs_of_line += 1;
+        }
+        let before = std::mem::replace(&mut self[id].born_of, mother);
+        if let Some(before) = before {
+            self[before].heirs_of_line -= 1;
+            self.forget_from(before);
+        }
+    }
+
+    fn tombstones_above(&self, id: NodeId) -> usize {
+        self.lineage(id).take(TOMBSTONES_IN_A_ROW).take_while(|&up| self[up].flags.dead).count()
+    }
+
+    /// Frees `id` if it is dead and nobody descends from it, then its mother if that was the last, and so on.
+    fn forget_from(&mut self, id: NodeId) {
+        let mut next = Some(id);
+        while let Some(id) = next.filter(|&id| self[id].flags.dead && self[id].heirs_of_line == 0) {
+            let node = self.nodes.remove(id.0 as usize);
+            if node.flags.tracked {
+                self.forgotten.push(node.key);
+            }
+            next = node.born_of;
+            if let Some(mother) = next {
+                self[mother].heirs_of_line -= 1;
+            }
+        }
+    }
+}
+
+impl Node {
+    fn new(key: ProcKey, comm: Arc<str>) -> Self {
+        Self {
+            key,
+            parent: None,
+            first_child: None,
+            next_sibling: None,
+            prev_sibling: None,
+            born_of: None,
+            heirs_of_line: 0,
+            same_image_children: 0,
+            image: Arc::new(Image { exec_at: 0, session: 0 }),
+            argv: Arc::from([]),
+            exe: Arc::from(""),
+            comm,
+            uid: 0,
+            checked_at: 0,
+            flags: Flags::default(),
+        }
+    }
+}
+
+impl std::ops::Index<NodeId> for Tree {
+    type Output = Node;
+    fn index(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0 as usize]
+    }
+}
+
+impl std::ops::IndexMut<NodeId> for Tree {
+    fn index_mut(&mut self, id: NodeId) -> &mut Node {
+        &mut self.nodes[id.0 as usize]
+    }
+}

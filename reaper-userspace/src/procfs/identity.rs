@@ -1,0 +1,91 @@
+//! Who a process is: name, arguments, executable, user, parent, session, cgroups.
+
+use std::sync::Arc;
+
+use super::{Opened, ReadError};
+use crate::core::ids::{Ns, ProcKey};
+use crate::core::input::{Identified, Identity};
+
+/// Reads who `key` is. `now` is the time of reading; cgroup and executable are read only if `with_place`.
+pub fn identify(now: Ns, key: ProcKey, with_place: bool) -> Identified {
+    match try_identify(now, key, with_place) {
+        Ok(who) => Identified::Alive(who),
+        Err(ReadError::Gone) => Identified::Gone,
+        Err(e @ ReadError::Unreadable { .. }) => Identified::Unreadable(e.to_string()),
+    }
+}
+
+fn try_identify(now: Ns, key: ProcKey, with_place: bool) -> Result<Identity, ReadError> {
+    let opened = Opened::open(key)?;
+    let number = |n: i32| u32::try_from(n).unwrap_or_default();
+    // Empty where it may not be read, and for kernel threads: then no glob over it matches.
+    let exe = with_place.then(|| opened.dir.exe().ok()).flatten();
+    let exe = exe.map(|p| p.to_string_lossy().trim_end_matches(" (deleted)").to_owned());
+    let cgroups = if with_place { cgroups(&opened.read("cgroup")?) } else { Vec::new() };
+    Ok(Identity {
+        at: now,
+        comm: opened.stat.comm.as_str().into(),
+        argv: split(&opened.read("cmdline")?),
+        exe: exe.unwrap_or_default().into(),
+        uid: real_uid(&opened)?,
+        ppid: number(opened.stat.ppid),
+        session: number(opened.stat.session),
+        cgroups,
+    })
+}
+
+/// Splits `/proc/PID/cmdline`. A rewritten title is one argument, padded with NULs.
+pub(crate) fn split(cmdline: &str) -> Vec<Arc<str>> {
+    let text = cmdline.trim_end_matches('\0');
+    if text.is_empty() { Vec::new() } else { text.split('\0').map(Arc::from).collect() }
+}
+
+/// The paths of `/proc/PID/cgroup` (`hierarchy:controllers:path`), each once.
+fn cgroups(text: &str) -> Vec<Arc<str>> {
+    let mut paths: Vec<Arc<str>> =
+        text.lines().filter_map(|l| l.splitn(3, ':').nth(2)).map(Arc::from).collect();
+    paths.sort_unstable();
+    paths.dedup();
+    paths
+}
+
+/// The real uid, first of the four in `/proc/PID/status`.
+fn real_uid(opened: &Opened) -> Result<u32, ReadError> {
+    let status = opened.read("status")?;
+    let line = status.lines().find_map(|l| l.strip_prefix("Uid:"));
+    line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse().ok()).ok_or_else(|| {
+        ReadError::Unreadable { pid: opened.pid, file: "status".to_owned(), why: "it has no Uid line".to_owned() }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_arguments_and_titles() {
+        let all = |text| split(text).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(all("php\0artisan\0horizon\0"), ["php", "artisan", "horizon"]);
+        assert_eq!(all("gunicorn: worker [app]\0\0\0\0"), ["gunicorn: worker [app]"]);
+        assert_eq!(all("a\0\0b\0"), ["a", "", "b"]);
+        assert!(all("").is_empty());
+    }
+
+    #[test]
+    fn names_each_cgroup_once() {
+        let paths = cgroups("12:cpu,cpuacct:/a\n1:name=systemd:/a\n0::/system.slice/x:y.service\n");
+        assert_eq!(paths.iter().map(|p| &**p).collect::<Vec<_>>(), ["/a", "/system.slice/x:y.service"]);
+    }
+
+    #[test]
+    fn identifies_itself_and_not_its_predecessor() {
+        let pid = std::process::id();
+        let start = super::super::start_ticks(pid).expect("own stat");
+        let key = ProcKey { tgid: pid, start_ns: start * 10_000_000 };
+        let Identified::Alive(who) = identify(1, key, true) else { panic!("not alive") };
+        assert_eq!(who.uid, nix::unistd::getuid().as_raw());
+        assert!(!who.argv.is_empty() && !who.exe.is_empty());
+        let older = ProcKey { start_ns: key.start_ns - 20_000_000, ..key };
+        assert_eq!(identify(1, older, true), Identified::Gone);
+    }
+}

@@ -1,0 +1,123 @@
+//! What /proc says about one process, at the moment of asking.
+//!
+//! A pid is never trusted: every reader first opens `/proc/PID` and compares the start time, and then reads relative
+//! to that directory, which the kernel keeps bound to the one process. Text from processes may be any bytes; what is
+//! not UTF-8 is replaced, never an error.
+
+mod identity;
+mod sample;
+
+use std::io::Read as _;
+
+use ::procfs::process::{Process, Stat};
+use ::procfs::{FromRead as _, ProcError};
+
+pub use identity::identify;
+pub use sample::sample;
+
+use crate::core::ids::{Ns, ProcKey};
+
+/// Why a process cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// There is no such process: its pid is free, or another's, or it is a zombie.
+    #[error("it is gone")]
+    Gone,
+    /// It may be there, but the file cannot be read.
+    #[error("/proc/{pid}/{file}: {why}")]
+    Unreadable {
+        /// Its pid.
+        pid: u32,
+        /// Which file below `/proc/PID`.
+        file: String,
+        /// The system's words.
+        why: String,
+    },
+}
+
+/// One opened process directory whose start time has been checked.
+struct Opened {
+    pid: u32,
+    dir: Process,
+    stat: Stat,
+}
+
+impl Opened {
+    fn open(key: ProcKey) -> Result<Self, ReadError> {
+        let pid = key.tgid;
+        let raw = i32::try_from(pid).map_err(|_| ReadError::Gone)?;
+        let dir = Process::new(raw).map_err(|e| read_error(pid, "", &e))?;
+        let mut opened = Self { pid, stat: stat_of(pid, &read(pid, &dir, "stat")?)?, dir };
+        if opened.stat.starttime != ticks(key.start_ns) {
+            return Err(ReadError::Gone);
+        }
+        // The leader of a process may be a zombie while other threads live on (proc(5): the whole process is then
+        // shown as Z). Only when no thread is left it is gone.
+        if matches!(opened.stat.state, 'Z' | 'X') && !opened.has_live_thread() {
+            return Err(ReadError::Gone);
+        }
+        opened.pid = pid;
+        Ok(opened)
+    }
+
+    fn read(&self, file: &str) -> Result<String, ReadError> {
+        read(self.pid, &self.dir, file)
+    }
+
+    fn has_live_thread(&self) -> bool {
+        let Ok(tasks) = self.dir.tasks() else { return false };
+        tasks.flatten().any(|t| {
+            let stat = self.read(&format!("task/{}/stat", t.tid)).and_then(|text| stat_of(self.pid, &text));
+            stat.is_ok_and(|s| !matches!(s.state, 'Z' | 'X'))
+        })
+    }
+}
+
+/// The start time as `/proc/PID/stat` has it, in ticks (kernel: `nsec_to_clock_t`).
+pub fn ticks(start_ns: Ns) -> u64 {
+    start_ns / (1_000_000_000 / ::procfs::ticks_per_second().max(1))
+}
+
+/// Whether this pid still is that process. Two processes of one pid within one tick (10 ms) cannot be told apart
+/// here; the order of the kernel's events can.
+pub fn is_still(key: ProcKey) -> Result<(), ReadError> {
+    Opened::open(key).map(|_| ())
+}
+
+/// The start of a live process as precisely as /proc tells it, in ticks.
+pub fn start_ticks(pid: u32) -> Result<u64, ReadError> {
+    let raw = i32::try_from(pid).map_err(|_| ReadError::Gone)?;
+    let dir = Process::new(raw).map_err(|e| read_error(pid, "", &e))?;
+    Ok(stat_of(pid, &read(pid, &dir, "stat")?)?.starttime)
+}
+
+fn read(pid: u32, dir: &Process, file: &str) -> Result<String, ReadError> {
+    let mut bytes = Vec::with_capacity(512);
+    let mut opened = dir.open_relative(file).map_err(|e| read_error(pid, file, &e))?;
+    opened.read_to_end(&mut bytes).map_err(|e| io_error(pid, file, &e))?;
+    Ok(match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned(),
+    })
+}
+
+fn stat_of(pid: u32, text: &str) -> Result<Stat, ReadError> {
+    Stat::from_read(text.as_bytes()).map_err(|e| read_error(pid, "stat", &e))
+}
+
+fn read_error(pid: u32, file: &str, error: &ProcError) -> ReadError {
+    match error {
+        ProcError::NotFound(_) => ReadError::Gone,
+        ProcError::Io(e, _) => io_error(pid, file, e),
+        other => ReadError::Unreadable { pid, file: file.to_owned(), why: other.to_string() },
+    }
+}
+
+fn io_error(pid: u32, file: &str, error: &std::io::Error) -> ReadError {
+    // A process that dies between open and read answers ESRCH.
+    match error.raw_os_error() {
+        Some(libc_esrch) if libc_esrch == nix::errno::Errno::ESRCH as i32 => ReadError::Gone,
+        Some(libc_enoent) if libc_enoent == nix::errno::Errno::ENOENT as i32 => ReadError::Gone,
+        _ => ReadError::Unreadable { pid, file: file.to_owned(), why: error.to_string() },
+    }
+}
