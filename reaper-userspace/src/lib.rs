@@ -2,6 +2,8 @@
 //!
 //! Start reading in `ARCHITECTURE.md`; in the code at `agent` (the loop) and `core` (the decisions).
 
+pub mod agent;
+pub mod clock;
 pub mod config;
 pub mod core;
 pub mod event_log;

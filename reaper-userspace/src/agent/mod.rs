@@ -1,0 +1,404 @@
+//! The agent: one loop, one owner of all state.
+//!
+//! Events come out of the ring buffer, become inputs of the core, and the core's effects are carried out here, their
+//! results going back in as inputs. Nothing in this file decides anything. There is no timer of its own: the loop
+//! sleeps until the kernel wakes it, the core's next deadline comes, or a signal asks for something.
+
+pub mod preflight;
+pub mod socket;
+pub mod state;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
+
+use crate::clock;
+use crate::config::{Config, ConfigErrors};
+use crate::core::Core;
+use crate::core::effect::Effect;
+use crate::core::ids::{Ns, ProcKey, SECOND};
+use crate::core::input::{Fired, Input, Sampled};
+use crate::core::records::{Event, Record};
+use crate::core::rules::{Mode, Signal};
+use crate::event_log::{EventLog, LogTarget};
+use crate::kernel::{DEFAULT_RING_BYTES, Events, Probes, WAKE_INTERVAL_NS};
+use crate::procfs;
+use crate::signal::{Held, SignalError};
+use socket::{GroupStatus, Socket, Status};
+use state::{State, StateDir};
+
+/// After so many effects the ring buffer is emptied before the next: a thousand samples take longer than a burst of
+/// forks takes to fill it.
+const EFFECTS_BEFORE_DRAIN: usize = 64;
+
+/// What the command line said.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// `--config`.
+    pub config: Option<PathBuf>,
+    /// `--observe`.
+    pub observe: bool,
+    /// `--log`.
+    pub log: Option<LogTarget>,
+    /// `--socket`.
+    pub socket: Option<PathBuf>,
+    /// `--state`.
+    pub state: Option<PathBuf>,
+}
+
+/// The file that is read when none is named.
+pub const DEFAULT_CONFIG: &str = "/etc/reaper/reaper.toml";
+
+impl Settings {
+    /// Reads the configuration that these settings mean, and lays them over it.
+    pub fn load(&self) -> Result<Config, ConfigErrors> {
+        let default = PathBuf::from(DEFAULT_CONFIG);
+        let mut config = match &self.config {
+            Some(path) => Config::load(path)?,
+            None if default.exists() => Config::load(&default)?,
+            None => Config::embedded(),
+        };
+        if self.observe {
+            for group in &mut config.rules.groups {
+                group.mode = Mode::Observe;
+            }
+        }
+        if let Some(log) = &self.log {
+            config.agent.log = log.clone();
+        }
+        if let Some(socket) = &self.socket {
+            config.agent.socket.clone_from(socket);
+        }
+        if let Some(state) = &self.state {
+            config.agent.state.clone_from(state);
+        }
+        Ok(config)
+    }
+}
+
+/// A running agent.
+pub struct Agent {
+    settings: Settings,
+    core: Core,
+    probes: Probes,
+    events: Events,
+    log: EventLog,
+    socket: Socket,
+    state_dir: StateDir,
+    state: State,
+    about: About,
+    /// Executable and cgroup are read only if a pattern asks for them.
+    needs_place: bool,
+    held: Option<Held>,
+    /// When the ring buffer is emptied once more: the kernel does not wake the agent for every event.
+    linger: Option<Ns>,
+    /// When a dump that failed is tried again.
+    resync_at: Option<Ns>,
+    inbox: Vec<Input>,
+}
+
+/// What `agent_started` tells.
+struct About {
+    kernel: String,
+    config: String,
+    mode: String,
+}
+
+impl Agent {
+    /// Checks the host, loads and attaches the programs, dumps all processes. When it returns, the tree is complete.
+    pub fn start(settings: Settings, config: Config) -> anyhow::Result<Self> {
+        preflight::require()?;
+        let log = EventLog::open(&config.agent.log, config.agent.log_max_size, config.agent.log_keep)?;
+        let socket = Socket::bind(&config.agent.socket)?;
+        let state_dir = StateDir::open(&config.agent.state)?;
+        let state = state_dir.load()?;
+        let mut probes = Probes::load(DEFAULT_RING_BYTES)?;
+        let events = probes.attach()?;
+        let about = About { kernel: preflight::kernel_release(), config: config.file.clone(), mode: mode_of(&config) };
+        let mut agent = Self {
+            settings,
+            core: Core::new(std::process::id()),
+            probes,
+            events,
+            log,
+            socket,
+            state_dir,
+            state,
+            about,
+            needs_place: false,
+            held: None,
+            linger: None,
+            resync_at: None,
+            inbox: Vec::new(),
+        };
+        agent.say_started();
+        agent.configure(config);
+        agent.dump()?;
+        agent.settle();
+        Ok(agent)
+    }
+
+    /// Runs until `shutdown` comes. SIGHUP reloads.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+        tokio::pin!(shutdown);
+        loop {
+            self.settle();
+            let asked = tokio::select! {
+                () = &mut shutdown => break,
+                woken = self.events.woken() => Asked::Events(woken),
+                () = sleep_until(self.next_deadline()) => Asked::Tick,
+                _ = hang_up(&mut hangup) => Asked::Reload,
+                stream = self.socket.asked() => Asked::Status(stream),
+            };
+            match asked {
+                Asked::Events(woken) => woken.context("cannot wait for the ring buffer")?,
+                Asked::Tick => self.core.handle(clock::now(), Input::Tick),
+                Asked::Reload => self.reload(),
+                Asked::Status(stream) => {
+                    if let Err(e) = stream.context("cannot accept").and_then(|s| socket::answer(s, &self.status())) {
+                        tracing::debug!("{e:#}");
+                    }
+                }
+            }
+        }
+        self.stop()
+    }
+
+    /// Takes in what the kernel has written and does what the core wants, until there is neither.
+    fn settle(&mut self) {
+        self.drain();
+        let mut done = 0;
+        while let Some(effect) = self.core.poll_effect() {
+            self.perform(effect);
+            done += 1;
+            if done % EFFECTS_BEFORE_DRAIN == 0 {
+                self.drain();
+            }
+        }
+        // What could not be written is kept and tried again; `perform` refuses to signal meanwhile.
+        if let Err(e) = self.log.flush() {
+            tracing::error!("the event log cannot be written: {e}");
+        }
+        if self.resync_at.is_some_and(|at| at <= clock::now()) {
+            self.perform(Effect::Resync);
+        }
+    }
+
+    fn drain(&mut self) {
+        let mut inbox = std::mem::take(&mut self.inbox);
+        self.events.drain(clock::now(), &mut inbox);
+        self.linger = (!inbox.is_empty()).then(|| clock::now() + WAKE_INTERVAL_NS);
+        for input in inbox.drain(..) {
+            self.core.handle(clock::now(), input);
+        }
+        self.inbox = inbox;
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Record(record) => self.write(&record),
+            Effect::Identify(key) => {
+                let now = clock::now();
+                let outcome = procfs::identify(now, key, self.needs_place);
+                self.core.handle(now, Input::Identified { key, outcome });
+            }
+            Effect::Sample(key) => {
+                let now = clock::now();
+                let outcome = procfs::sample(now, key);
+                self.core.handle(now, Input::Sampled { key, outcome });
+            }
+            Effect::Aim(key) => self.aim(key),
+            Effect::Fire { key, signal } => {
+                let outcome = self.fire(key, signal);
+                let at = clock::now();
+                self.core.handle(at, Input::Fired { key, at, outcome });
+            }
+            Effect::Release(_) => self.held = None,
+            Effect::Resync => self.resync(),
+            Effect::Persist => self.persist(),
+        }
+    }
+
+    /// Holds a process and looks at it. Whatever the kernel wrote until then is taken in first: the core's last word
+    /// is about the present.
+    fn aim(&mut self, key: ProcKey) {
+        self.held = None;
+        let outcome = match self.log.flush() {
+            Err(e) => Sampled::Unreadable(format!("the event log cannot be written, so nobody is signalled: {e}")),
+            Ok(()) => match Held::open(key) {
+                Ok(held) => {
+                    self.held = Some(held);
+                    procfs::sample(clock::now(), key)
+                }
+                Err(SignalError::Gone) => Sampled::Gone,
+                Err(e) => Sampled::Unreadable(e.to_string()),
+            },
+        };
+        self.drain();
+        self.core.handle(clock::now(), Input::Aimed { key, outcome });
+    }
+
+    /// The record of the signal is on its way to the disk before the signal is on its way to the process.
+    fn fire(&mut self, key: ProcKey, signal: Signal) -> Fired {
+        let Some(held) = self.held.take().filter(|h| h.key() == key) else {
+            return Fired::Failed("it is not held".to_owned());
+        };
+        if let Err(e) = self.log.flush() {
+            return Fired::Failed(format!("the event log cannot be written: {e}"));
+        }
+        match held.send(signal) {
+            Ok(()) => Fired::Sent,
+            Err(SignalError::Gone) => Fired::Gone,
+            Err(e) => Fired::Failed(e.to_string()),
+        }
+    }
+
+    fn resync(&mut self) {
+        self.resync_at = None;
+        if let Err(e) = self.dump() {
+            tracing::error!("the tree cannot be rebuilt, nobody is signalled until it is: {e:#}");
+            self.resync_at = Some(clock::now() + SECOND);
+        }
+    }
+
+    /// All tasks, and then what happened while they were dumped.
+    fn dump(&mut self) -> anyhow::Result<()> {
+        let at = clock::now();
+        let tasks = self.probes.tasks().context("cannot dump all processes")?;
+        let now = clock::now();
+        self.core.handle(now, Input::Snapshot { at, took_ns: now - at, tasks });
+        self.drain();
+        let at = clock::now();
+        self.core.handle(at, Input::Merged { at });
+        Ok(())
+    }
+
+    fn configure(&mut self, config: Config) {
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let rules = config.rules;
+        let groups: Vec<String> = rules.groups.iter().map(|g| g.name.clone()).collect();
+        self.needs_place = rules.groups.iter().any(|g| {
+            g.master.needs_proc() || g.worker.as_ref().is_some_and(crate::core::rules::Matcher::needs_proc)
+        });
+        self.record(Event::ConfigLoaded { file: config.file, groups });
+        let (armed, broken) = (self.state.armed.iter().cloned().collect(), self.state.broken.iter().cloned().collect());
+        let at = clock::now();
+        self.core.handle(at, Input::Configured { at, rules: Arc::new(rules), armed, broken });
+    }
+
+    fn reload(&mut self) {
+        match self.settings.load() {
+            Ok(config) => {
+                tracing::info!("configuration reloaded from {}", config.file);
+                // Re-arming is what a person does by reloading.
+                self.state.broken.clear();
+                self.about.mode = mode_of(&config);
+                self.configure(config);
+                self.persist();
+            }
+            Err(errors) => {
+                tracing::error!("the configuration was not reloaded, the old one stays in force:\n{errors}");
+                let errors = errors.diagnostics().iter().map(ToString::to_string).collect();
+                self.record(Event::ConfigRejected { file: self.about.config.clone(), errors });
+            }
+        }
+    }
+
+    fn persist(&mut self) {
+        let status = self.core.status();
+        let named = |wanted: fn(&crate::core::GroupStatus) -> bool| {
+            status.iter().filter(move |g| wanted(g)).map(|g| g.name.clone())
+        };
+        self.state.armed.extend(named(|g| g.armed));
+        self.state.broken = named(|g| g.breaker_open).collect();
+        if let Err(e) = self.state_dir.save(&self.state) {
+            tracing::error!("{e:#}; after a restart the agent will not know which groups are armed");
+            self.record(Event::Error { what: format!("{e:#}"), proc: None });
+        }
+    }
+
+    fn stop(mut self) -> anyhow::Result<()> {
+        let About { kernel, config, mode } = &self.about;
+        let (kernel, config, mode) = (kernel.clone(), config.clone(), mode.clone());
+        self.record(Event::AgentStopped { version: version(), kernel, config, mode });
+        self.log.flush().context("the last records could not be written")
+    }
+
+    fn say_started(&mut self) {
+        let About { kernel, config, mode } = &self.about;
+        let (kernel, config, mode) = (kernel.clone(), config.clone(), mode.clone());
+        self.record(Event::AgentStarted { version: version(), kernel, config, mode });
+    }
+
+    fn record(&mut self, event: Event) {
+        self.write(&Record { boot_ns: clock::now(), event });
+    }
+
+    fn write(&mut self, record: &Record) {
+        if let Err(e) = self.log.write(record) {
+            tracing::error!("a record could not be written: {e}");
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Ns> {
+        [self.core.next_deadline(), self.linger, self.resync_at].into_iter().flatten().min()
+    }
+
+    fn status(&self) -> Status {
+        let groups = self.core.status().into_iter().map(|g| GroupStatus {
+            name: g.name,
+            armed: g.armed,
+            breaker_open: g.breaker_open,
+            masters: g.masters,
+            orphans: g.orphans,
+        });
+        Status {
+            version: version(),
+            pid: std::process::id(),
+            config: self.about.config.clone(),
+            processes: self.core.tree().live_count(),
+            groups: groups.collect(),
+        }
+    }
+}
+
+/// What woke the loop.
+enum Asked {
+    Events(std::io::Result<()>),
+    Tick,
+    Reload,
+    Status(std::io::Result<tokio::net::UnixStream>),
+}
+
+/// The version of this build.
+pub fn version() -> String {
+    env!("CARGO_PKG_VERSION").to_owned()
+}
+
+/// `enforce` if any group does.
+fn mode_of(config: &Config) -> String {
+    let enforces = config.rules.groups.iter().any(|g| g.mode == Mode::Enforce);
+    if enforces { "enforce" } else { "observe" }.to_owned()
+}
+
+async fn hang_up(signal: &mut UnixSignal) {
+    if signal.recv().await.is_none() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Sleeps until a `CLOCK_BOOTTIME`; for ever if there is none. After a suspend it may wake late by as much as one
+/// look at the clock: the timers below count no suspended time.
+async fn sleep_until(deadline: Option<Ns>) {
+    match deadline {
+        Some(at) => tokio::time::sleep(Duration::from_nanos(at.saturating_sub(clock::now()))).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,92 @@
+//! What outlives a restart of the agent, but not of the host: which groups are armed, which breakers are open.
+//!
+//! The file names the boot it was written in; after another boot it counts for nothing.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// The state directory.
+#[derive(Debug)]
+pub struct StateDir {
+    file: PathBuf,
+    boot_id: String,
+}
+
+/// What is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    boot_id: String,
+    /// Groups whose master matcher has matched a process since boot.
+    pub armed: BTreeSet<String>,
+    /// Groups whose breaker is open.
+    pub broken: BTreeSet<String>,
+}
+
+impl StateDir {
+    /// Makes the directory if it is not there.
+    pub fn open(dir: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(dir).with_context(|| format!("cannot make the state directory {}", dir.display()))?;
+        let boot_id = fs::read_to_string(BOOT_ID).with_context(|| format!("cannot read {BOOT_ID}"))?;
+        Ok(Self { file: dir.join("state.json"), boot_id: boot_id.trim().to_owned() })
+    }
+
+    /// What an earlier run left; nothing if there was none since boot.
+    pub fn load(&self) -> anyhow::Result<State> {
+        let text = match fs::read_to_string(&self.file) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(State::default()),
+            Err(e) => return Err(e).with_context(|| format!("cannot read {}", self.file.display())),
+        };
+        let state: State = serde_json::from_str(&text).with_context(|| {
+            format!("{} is not what an agent wrote; remove it to begin with unarmed groups", self.file.display())
+        })?;
+        Ok(if state.boot_id == self.boot_id { state } else { State::default() })
+    }
+
+    /// Writes it, whole or not at all.
+    pub fn save(&self, state: &State) -> anyhow::Result<()> {
+        let state = State { boot_id: self.boot_id.clone(), ..state.clone() };
+        let dir = self.file.parent().unwrap_or(Path::new("."));
+        let write = || -> io::Result<()> {
+            let mut new = tempfile::NamedTempFile::new_in(dir)?;
+            serde_json::to_writer(&mut new, &state)?;
+            new.as_file_mut().flush()?;
+            new.as_file().sync_all()?;
+            new.persist(&self.file).map_err(|e| e.error)?;
+            Ok(())
+        };
+        write().with_context(|| format!("cannot write {}", self.file.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembers_within_a_boot_only() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let here = StateDir { file: dir.path().join("state.json"), boot_id: "one".into() };
+        assert_eq!(here.load().expect("nothing yet"), State::default());
+        let state = State { armed: ["horizon".to_owned()].into(), ..State::default() };
+        here.save(&state).expect("saved");
+        assert_eq!(here.load().expect("same boot").armed, state.armed);
+        let later = StateDir { boot_id: "two".into(), ..here };
+        assert_eq!(later.load().expect("other boot"), State::default());
+    }
+
+    #[test]
+    fn refuses_what_it_did_not_write() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let here = StateDir { file: dir.path().join("state.json"), boot_id: "one".into() };
+        fs::write(&here.file, "{").expect("written");
+        assert!(here.load().expect_err("not JSON").to_string().contains("state.json"));
+    }
+}

@@ -1,0 +1,166 @@
+//! `reaper doctor`: what this host can do, a line each with the mend.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use rustix::process::{Resource, getrlimit};
+
+use crate::agent::preflight::{self, Check, Outcome};
+use crate::agent::{DEFAULT_CONFIG, socket};
+use crate::config::Config;
+use crate::kernel::{DEFAULT_RING_BYTES, Probes};
+use crate::output::{OutputFormat, escape};
+
+/// Descriptors the agent may need at once: an orphan being stopped holds one, /proc files a few.
+const DESCRIPTORS: u64 = 1024;
+
+/// Arguments of `reaper doctor`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct DoctorArgs {
+    /// The agent's socket [default: the configured one]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+/// Prints every check; exits 1 if something keeps the agent from running.
+///
+/// # Errors
+/// Stdout cannot be written.
+pub fn run(args: &DoctorArgs, format: OutputFormat, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let mut checks = preflight::checks();
+    let able = checks.iter().all(|c| c.outcome != Outcome::Missing);
+    checks.push(programs(able));
+    checks.push(ptrace());
+    checks.push(proc_mount());
+    checks.push(descriptors());
+    let (configuration, config) = configuration();
+    checks.push(configuration);
+    let path = args.socket.clone().or_else(|| config.map(|c| c.agent.socket));
+    checks.extend(path.map(|p| agent(&p)));
+    for check in &checks {
+        print(check, format, out)?;
+    }
+    let healthy = checks.iter().all(|c| c.outcome != Outcome::Missing);
+    Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print(check: &Check, format: OutputFormat, out: &mut dyn Write) -> anyhow::Result<()> {
+    match format {
+        OutputFormat::Json => {
+            serde_json::to_writer(&mut *out, check)?;
+            writeln!(out)?;
+        }
+        OutputFormat::Human => {
+            let mark = match check.outcome {
+                Outcome::Ok => "ok     ",
+                Outcome::Warning => "warning",
+                Outcome::Missing => "MISSING",
+            };
+            writeln!(out, "{mark}  {:<14}  {}", check.name, escape(&check.found))?;
+            if !check.mend.is_empty() {
+                writeln!(out, "{:25}{}", "", check.mend)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Loads the programs for real, and lets them go again.
+fn programs(able: bool) -> Check {
+    if !able {
+        let mend = "Mend what is above first.";
+        return Check::bad("programs", Outcome::Missing, "not tried", mend);
+    }
+    match Probes::load(DEFAULT_RING_BYTES) {
+        Ok(_) => Check::ok("programs", "the kernel accepts them"),
+        Err(e) => Check::bad(
+            "programs",
+            Outcome::Missing,
+            format!("{:#}", anyhow::Error::from(e)),
+            "If the kernel refuses them, that is a bug of reaper: report this line with the kernel's version.",
+        ),
+    }
+}
+
+/// Needed for reading what a worker of another user waits for.
+fn ptrace() -> Check {
+    const SCOPE: &str = "/proc/sys/kernel/yama/ptrace_scope";
+    match fs::read_to_string(SCOPE).map(|s| s.trim().to_owned()) {
+        Ok(scope) if scope == "3" => Check::bad(
+            "ptrace",
+            Outcome::Warning,
+            "switched off for everybody (ptrace_scope 3)",
+            "Set kernel.yama.ptrace_scope to 2 or less and restart the host.",
+        ),
+        Ok(scope) => Check::ok("ptrace", format!("permitted (ptrace_scope {scope})")),
+        Err(_) => Check::ok("ptrace", "permitted (no Yama)"),
+    }
+}
+
+fn proc_mount() -> Check {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let proc = mounts.lines().find(|l| l.split_whitespace().nth(1) == Some("/proc"));
+    match proc {
+        Some(line) if line.contains("hidepid=") && !line.contains("hidepid=0") => Check::bad(
+            "/proc",
+            Outcome::Warning,
+            "mounted with hidepid",
+            "The agent needs CAP_SYS_PTRACE to see through hidepid; as root it has it.",
+        ),
+        Some(_) => Check::ok("/proc", "mounted"),
+        None => Check::bad("/proc", Outcome::Missing, "not mounted", "Mount proc on /proc."),
+    }
+}
+
+fn descriptors() -> Check {
+    let limit = getrlimit(Resource::Nofile).current;
+    match limit {
+        Some(n) if n < DESCRIPTORS => Check::bad(
+            "limits",
+            Outcome::Warning,
+            format!("{n} descriptors"),
+            format!("Raise LimitNOFILE to {DESCRIPTORS} or more."),
+        ),
+        Some(n) => Check::ok("limits", format!("{n} descriptors")),
+        None => Check::ok("limits", "descriptors are not limited"),
+    }
+}
+
+fn configuration() -> (Check, Option<Config>) {
+    let path = Path::new(DEFAULT_CONFIG);
+    if !path.exists() {
+        let found = format!("no {DEFAULT_CONFIG}: the embedded default observes and signals nobody");
+        return (Check::ok("configuration", found), Some(Config::embedded()));
+    }
+    match Config::load(path) {
+        Ok(config) => {
+            let found = format!("{DEFAULT_CONFIG}: {} groups", config.rules.groups.len());
+            (Check::ok("configuration", found), Some(config))
+        }
+        Err(errors) => {
+            let found = errors.to_string().lines().next().unwrap_or_default().to_owned();
+            let mend = "reaper check says everything that is wrong with it.";
+            (Check::bad("configuration", Outcome::Missing, found, mend), None)
+        }
+    }
+}
+
+fn agent(path: &Path) -> Check {
+    match socket::ask(path) {
+        Ok(Some(status)) => {
+            let orphans: usize = status.groups.iter().map(|g| g.orphans).sum();
+            let found = format!(
+                "running, pid {}, {} groups, {} processes, {orphans} orphans",
+                status.pid,
+                status.groups.len(),
+                status.processes
+            );
+            Check::ok("agent", found)
+        }
+        Ok(None) => Check::ok("agent", "not running"),
+        Err(e) => Check::bad("agent", Outcome::Warning, format!("{e:#}"), "Is it another user's?"),
+    }
+}

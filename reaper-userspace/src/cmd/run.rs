@@ -1,0 +1,70 @@
+//! `reaper run`: the agent, in the foreground.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::agent::{Agent, Settings};
+use crate::event_log::LogTarget;
+
+/// Arguments of `reaper run`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct RunArgs {
+    /// The configuration [default: /etc/reaper/reaper.toml if it is there, else one that only observes]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Signal nobody, whatever the configuration says
+    #[arg(long)]
+    pub observe: bool,
+    /// Where the event log goes; - is stdout
+    #[arg(long, value_name = "FILE|-")]
+    pub log: Option<PathBuf>,
+    /// Where the agent answers the other commands
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Where it keeps what outlives a restart
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+}
+
+/// `--log` as a target.
+pub fn log_target(path: PathBuf) -> LogTarget {
+    if path.as_os_str() == "-" { LogTarget::Stdout } else { LogTarget::File(path) }
+}
+
+/// Runs the agent until SIGTERM or SIGINT.
+///
+/// # Errors
+/// It cannot start, or cannot go on.
+pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let settings = Settings {
+        config: args.config.clone(),
+        observe: args.observe,
+        log: args.log.clone().map(log_target),
+        socket: args.socket.clone(),
+        state: args.state.clone(),
+    };
+    let config = settings.load()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+        let agent = Agent::start(settings, config)?;
+        // Fails only if systemd asked for it and cannot be told: then it will say so itself.
+        if let Err(e) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+            tracing::warn!("cannot tell systemd that the agent is ready: {e}");
+        }
+        agent
+            .run(async {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            })
+            .await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
