@@ -1,2 +1,56 @@
-//! Every developer task.
-fn main() {}
+//! Every developer task, as `cargo xtask NAME`: one file per task, and `sh` for what they share.
+//!
+//! A task sets up what it needs and fails with a non-zero status. Its own messages go to stderr, so that the stdout
+//! of `run` is the agent's alone; what a task is *for* (the summary of `test`, the findings of `tidy`) goes to stdout.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool that talks to a terminal")]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod build;
+mod lint;
+mod run;
+mod setup;
+mod sh;
+mod test;
+mod tidy;
+
+/// Every developer task of reaper.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Find or install the toolchain that compiles the BPF programs.
+    Setup,
+    /// Build the agent with its BPF programs: target/debug/reaper or target/release/reaper.
+    Build(build::Args),
+    /// Build the agent and run it as root with the arguments after `--`.
+    Run(run::Args),
+    /// Run every test; those against a real kernel as root.
+    Test(test::Args),
+    /// Formatting, clippy, the dependencies' licences and sources, and `tidy`.
+    Lint,
+    /// Check this repository's own rules, which no linter knows.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Setup => setup::ensure().map(|_| ExitCode::SUCCESS),
+        Task::Build(args) => build::run(args).map(|_| ExitCode::SUCCESS),
+        Task::Run(args) => run::run(&args),
+        Task::Test(args) => test::run(&args),
+        Task::Lint => lint::run(),
+        Task::Tidy => tidy::run(),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

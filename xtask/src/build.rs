@@ -1,0 +1,47 @@
+//! `cargo xtask build`: the agent with its BPF programs.
+//!
+//! The programs are compiled by `reaper-userspace/build.rs`, which is told with which toolchain. Without that it
+//! embeds an empty object, so that plain `cargo build` and `cargo test` need no BPF toolchain.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::{
+    setup::{self, Toolchain},
+    sh,
+};
+
+#[derive(clap::Args, Clone, Copy)]
+pub(crate) struct Args {
+    /// Optimised, in target/release.
+    #[arg(long)]
+    release: bool,
+}
+
+/// Sets up, builds, and returns the path of the binary.
+pub(crate) fn run(args: Args) -> Result<PathBuf> {
+    agent(&setup::ensure()?, args)
+}
+
+/// Builds the agent and returns the path of the binary.
+pub(crate) fn agent(toolchain: &Toolchain, args: Args) -> Result<PathBuf> {
+    let mut cargo = sh::cargo();
+    cargo.args(["build", "--package", "reaper-userspace"]);
+    if args.release {
+        cargo.arg("--release");
+    }
+    toolchain.apply(&mut cargo);
+    sh::run(&mut cargo)?;
+    Ok(binary(args))
+}
+
+fn binary(args: Args) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    sh::root().join(target).join(if args.release { "release" } else { "debug" }).join("reaper")
+}
+
+impl Args {
+    /// What the tests run: quick to build.
+    pub(crate) const DEBUG: Self = Self { release: false };
+}

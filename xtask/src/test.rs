@@ -1,0 +1,163 @@
+//! `cargo xtask test`: every test, and one line at the end that says how many.
+//!
+//! Two parts. The fast one is plain `cargo test`, which needs no root and no BPF toolchain. The other is the crate
+//! `tests`, which runs the agent on this machine's kernel as root.
+
+use std::{
+    fmt,
+    io::{self, BufRead as _, BufReader, IsTerminal as _},
+    ops::AddAssign,
+    process::{Command, ExitCode, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{build, run::as_root, setup, sh};
+
+/// The tests against a real kernel run one at a time: each watches every process of the machine, and counts.
+const KERNEL_TEST_THREADS: &str = "--test-threads=1";
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only the part that needs no root and no BPF toolchain.
+    #[arg(long)]
+    fast: bool,
+    /// Only the tests whose name contains this.
+    filter: Option<String>,
+}
+
+/// Runs the parts; fails if a test failed, a part did not get as far as its tests, or no test ran at all.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let mut parts = Vec::new();
+    if args.fast {
+        // With a toolchain that is there anyway, target/debug/reaper stays the one that has its programs.
+        parts.push(("fast", part(&mut fast(setup::look().as_ref(), args), &[])?));
+    } else {
+        // Said before minutes of building, not after.
+        let root = as_root()?;
+        let toolchain = setup::ensure()?;
+        parts.push(("fast", part(&mut fast(Some(&toolchain), args), &[])?));
+        build::agent(&toolchain, build::Args::DEBUG)?;
+        let mut kernel = sh::cargo();
+        if !root.is_empty() {
+            kernel.arg("--config").arg(format!("target.'cfg(unix)'.runner = {root:?}"));
+        }
+        kernel.args(["test", "--no-fail-fast", "--package", "reaper-tests"]).args(&args.filter);
+        toolchain.apply(&mut kernel);
+        parts.push(("kernel", part(&mut kernel, &[KERNEL_TEST_THREADS])?));
+    }
+
+    let mut total = Counts::default();
+    println!();
+    for (name, counts) in &parts {
+        println!("{name} part: {counts}");
+        total += *counts;
+    }
+    if total.passed + total.failed == 0 {
+        // Said before the summary, which stays the last line.
+        println!("no test ran");
+    }
+    println!("{total}");
+    Ok(if total.failed == 0 && total.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn fast(toolchain: Option<&setup::Toolchain>, args: &Args) -> Command {
+    let mut cargo = sh::cargo();
+    cargo.args(["test", "--no-fail-fast"]).args(&args.filter);
+    if let Some(toolchain) = toolchain {
+        toolchain.apply(&mut cargo);
+    }
+    cargo
+}
+
+/// Runs one `cargo test`, showing its output as it comes, and counts its results.
+fn part(command: &mut Command, test_args: &[&str]) -> Result<Counts> {
+    command.arg("--").args(test_args);
+    if io::stdout().is_terminal() {
+        command.arg("--color=always");
+    }
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+    let Some(stdout) = child.stdout.take() else { bail!("cargo's output is not a pipe") };
+    let mut counts = Counts::default();
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = line.context("cannot read cargo's output")?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        counts += Counts::of_line(&line).unwrap_or_default();
+    }
+    let status = child.wait()?;
+    if !status.success() && counts.failed == 0 {
+        println!(
+            "cargo test ended with {status} though no test failed: it did not build, or a test was killed"
+        );
+        counts.failed = 1;
+    }
+    Ok(counts)
+}
+
+/// How the tests of one or more `test result:` lines ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+impl Counts {
+    /// Reads libtest's `test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; …`.
+    fn of_line(line: &str) -> Option<Self> {
+        let (_verdict, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+        let count = |what| {
+            let field = counts.split("; ").find_map(|field| field.strip_suffix(what));
+            field.and_then(|number| number.trim().parse().ok())
+        };
+        Some(Self { passed: count("passed")?, failed: count("failed")?, skipped: count("ignored")? })
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { passed, failed, skipped } = self;
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Counts;
+
+    #[test]
+    fn a_result_line_is_counted() {
+        let line = "test result: FAILED. 5 passed; 2 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.01s";
+        assert_eq!(Counts::of_line(line), Some(Counts { passed: 5, failed: 2, skipped: 1 }));
+    }
+
+    #[test]
+    fn a_coloured_result_line_is_counted() {
+        let line =
+            "test result: \x1b[32mok\x1b(B\x1b[m. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out";
+        assert_eq!(Counts::of_line(line), Some(Counts { passed: 12, failed: 0, skipped: 0 }));
+    }
+
+    #[test]
+    fn other_lines_are_not() {
+        assert_eq!(Counts::of_line("test tree::fork ... ok"), None);
+        assert_eq!(Counts::of_line("running 3 tests"), None);
+        assert_eq!(Counts::of_line("test result: unreadable"), None);
+    }
+
+    #[test]
+    fn the_last_line_has_the_form_that_scripts_read() {
+        let mut total = Counts { passed: 1, failed: 0, skipped: 2 };
+        total += Counts { passed: 3, failed: 1, skipped: 0 };
+        assert_eq!(total.to_string(), "4 passed, 1 failed, 2 skipped");
+    }
+}
