@@ -13,35 +13,35 @@ use crate::{
 };
 
 #[derive(clap::Args, Clone, Copy)]
-pub(crate) struct Args {
+pub(crate) struct Profile {
     /// Optimised, in target/release.
     #[arg(long)]
     release: bool,
 }
 
 /// Sets up, builds, and returns the path of the binary.
-pub(crate) fn run(args: Args) -> Result<PathBuf> {
-    agent(&setup::ensure()?, args)
+pub(crate) fn run(profile: Profile) -> Result<PathBuf> {
+    agent(&setup::ensure()?, profile)
 }
 
 /// Builds the agent and returns the path of the binary.
-pub(crate) fn agent(toolchain: &Toolchain, args: Args) -> Result<PathBuf> {
+pub(crate) fn agent(toolchain: &Toolchain, profile: Profile) -> Result<PathBuf> {
     let mut cargo = sh::cargo();
     cargo.args(["build", "--package", "reaper-userspace"]);
-    if args.release {
+    if profile.release {
         cargo.arg("--release");
     }
     toolchain.apply(&mut cargo);
     sh::run(&mut cargo)?;
-    Ok(binary(args))
+    Ok(binary(profile))
 }
 
-fn binary(args: Args) -> PathBuf {
+fn binary(profile: Profile) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    sh::root().join(target).join(if args.release { "release" } else { "debug" }).join("reaper")
+    sh::root().join(target).join(if profile.release { "release" } else { "debug" }).join("reaper")
 }
 
-impl Args {
+impl Profile {
     /// What the tests run: quick to build.
     pub(crate) const DEBUG: Self = Self { release: false };
 }

@@ -29,7 +29,7 @@ enum Task {
     /// Find or install the toolchain that compiles the BPF programs.
     Setup,
     /// Build the agent with its BPF programs: target/debug/reaper or target/release/reaper.
-    Build(build::Args),
+    Build(build::Profile),
     /// Build the agent and run it as root with the arguments after `--`.
     Run(run::Args),
     /// Run every test; those against a real kernel as root.
@@ -43,7 +43,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Setup => setup::ensure().map(|_| ExitCode::SUCCESS),
-        Task::Build(args) => build::run(args).map(|_| ExitCode::SUCCESS),
+        Task::Build(profile) => build::run(profile).map(|_| ExitCode::SUCCESS),
         Task::Run(args) => run::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Lint => lint::run(),
@@ -53,4 +53,14 @@ fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
 }

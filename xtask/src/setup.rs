@@ -310,10 +310,10 @@ fn apt_install(packages: &[String]) -> Result<()> {
         apt
     };
     // An index that cannot be fetched is not the end: what is known of the packages may do.
-    if let Err(error) = sh::run(apt().args(["update", "--quiet"])) {
+    if let Err(error) = sh::run_quietly(apt().arg("update")) {
         say(&format!("{error:#}"));
     }
-    sh::run(apt().arg("--quiet").args(options).args(packages))
+    sh::run_quietly(apt().args(options).args(packages))
 }
 
 // --- Versions ---

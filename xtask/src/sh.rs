@@ -52,10 +52,19 @@ pub(crate) fn ask<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item =
 
 /// Says what will run, runs it with its output on stderr, and fails if it does.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
+    run_with(command, io::stderr().into())
+}
+
+/// The same for a program that tells of every step that it takes: only its errors are shown.
+pub(crate) fn run_quietly(command: &mut Command) -> Result<()> {
+    run_with(command, Stdio::null())
+}
+
+fn run_with(command: &mut Command, stdout: Stdio) -> Result<()> {
     eprintln!("+ {}", shown(command));
     let status = command
         .stdin(Stdio::null())
-        .stdout(io::stderr())
+        .stdout(stdout)
         .status()
         .with_context(|| format!("cannot start {}", command.get_program().display()))?;
     if !status.success() {

@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         let root = as_root()?;
         let toolchain = setup::ensure()?;
         parts.push(("fast", part(&mut fast(Some(&toolchain), args), &[])?));
-        build::agent(&toolchain, build::Args::DEBUG)?;
+        build::agent(&toolchain, build::Profile::DEBUG)?;
         let mut kernel = sh::cargo();
         if !root.is_empty() {
             kernel.arg("--config").arg(format!("target.'cfg(unix)'.runner = {root:?}"));
