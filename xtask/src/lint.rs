@@ -18,7 +18,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             failed.push(name);
         }
     };
-    check("fmt", sh::run(sh::cargo().args(["fmt", "--all", "--check"])));
+    check("fmt", sh::run(sh::cargo().args(["fmt", "--all", "--", "--check", "--files-with-diff"])));
     check("clippy", clippy());
     check("deny", deny());
     if tidy::run()? != ExitCode::SUCCESS {
@@ -59,7 +59,7 @@ fn deny() -> Result<()> {
     };
     sh::run(deny().args(["check", "licenses", "bans", "sources"]))?;
     // The database of known vulnerabilities is a git repository on the network, and not everybody can reach it.
-    if sh::run(deny().args(["fetch", "db"])).is_err() {
+    if sh::run(deny().env("GIT_TERMINAL_PROMPT", "0").args(["fetch", "db"])).is_err() {
         eprintln!("lint: NOT checked for known vulnerabilities: their database cannot be fetched from here");
         return Ok(());
     }

@@ -139,9 +139,9 @@ mod tests {
             eprintln!("not checked: there is no rustfmt");
             return;
         }
-        let fmt =
-            Command::new("cargo").current_dir(sh::root()).args(["fmt", "--all", "--check"]).output().unwrap();
-        assert!(fmt.status.success(), "run `cargo fmt`:\n{}", String::from_utf8_lossy(&fmt.stdout));
+        let fmt = ["fmt", "--all", "--", "--check", "--files-with-diff"];
+        let fmt = Command::new("cargo").current_dir(sh::root()).args(fmt).output().unwrap();
+        assert!(fmt.status.success(), "run `cargo fmt --all`:\n{}", String::from_utf8_lossy(&fmt.stdout));
     }
 
     #[test]
