@@ -1,1 +1,19 @@
 //! Helpers of the tests against a real kernel.
+//!
+//! A test sets a [`scene::Scene`] (a directory, a random token, processes that carry the token and run a
+//! [`script`]), starts an [`agent::Agent`] whose only group is bound to that token, and reads the agent's event log.
+//! Everything that a test starts is gone when the scene is dropped, also after a panic: see [`process`], the only
+//! module here that signals.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "in a test a broken assumption is a failure, and says so best by panicking"
+)]
+#![allow(clippy::print_stderr, reason = "what a failed test left is printed for whoever has to find out why")]
+
+pub mod agent;
+pub mod config;
+pub mod log;
+pub mod process;
+pub mod scene;
+pub mod script;

@@ -1,0 +1,348 @@
+//! A process that does what a test tells it: see `reaper_tests::script`.
+//!
+//! Nothing it starts can outlive its test for long: every process, after each fork and each exec, arms an alarm and,
+//! because a stopped process does not see SIGALRM, a timer with SIGKILL a little later.
+//! It never signals anybody but itself.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a broken actor shows up as a test that waits for its ledger"
+)]
+
+use std::ffi::{CString, OsStr, c_int, c_void};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::signal::{SaFlags, SigAction, SigEvent, SigHandler, SigSet, SigevNotify, Signal, sigaction};
+use nix::sys::stat::Mode;
+use nix::sys::time::TimeSpec;
+use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
+use nix::sys::wait::{WaitStatus, wait};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{ForkResult, User, alarm, execv, execve, mkfifo, setgid, setgroups, setsid, setuid};
+use procfs::process::Process;
+use reaper_tests::script::{DIR, LEDGER, LIFETIME_S, Op, PROGRAM};
+
+/// A SIGTERM has come and is handled.
+static TERM: AtomicBool = AtomicBool::new(false);
+
+/// What a process keeps over forks.
+#[derive(Clone)]
+struct Actor {
+    exe: PathBuf,
+    token: String,
+    dir: PathBuf,
+    /// First byte of argv, first byte after it, first byte after the environment.
+    area: (usize, usize, usize),
+    /// What to do on SIGTERM.
+    on_term: Option<Vec<Op>>,
+}
+
+fn main() {
+    set_handler(Signal::SIGALRM, SigHandler::Handler(exit_on_alarm));
+    SigSet::all().thread_unblock().unwrap();
+    bound_lifetime();
+    let [_, _, token] = <[String; 3]>::try_from(std::env::args().collect::<Vec<_>>()).unwrap();
+    let dir = PathBuf::from(std::env::var_os(DIR).unwrap());
+    let program: Vec<Op> = serde_json::from_str(&std::env::var(PROGRAM).unwrap()).unwrap();
+    let mut actor = Actor { exe: std::env::current_exe().unwrap(), token, dir, area: area(), on_term: None };
+    actor.run(&program);
+    exit(0);
+}
+
+impl Actor {
+    fn run(&mut self, program: &[Op]) {
+        for op in program {
+            self.step(op);
+            self.serve_term();
+        }
+    }
+
+    fn step(&mut self, op: &Op) {
+        match op {
+            Op::Fork(ops) => self.fork(CloneFlags::empty(), ops),
+            Op::ForkSibling(ops) => self.fork(CloneFlags::CLONE_PARENT, ops),
+            Op::Thread(ops) => {
+                let (mut actor, ops) = (self.clone(), ops.clone());
+                std::thread::spawn(move || actor.run(&ops));
+            }
+            Op::Exec(role, ops) => self.exec(role, ops),
+            Op::Run(argv) => {
+                let argv: Vec<_> = argv.iter().map(|a| cstring(OsStr::new(a))).collect();
+                let failed = execv(&argv[0], &argv);
+                panic!("{argv:?}: {failed:?}");
+            }
+            Op::Setsid => {
+                setsid().unwrap();
+            }
+            Op::Subreaper(on) => prctl::set_child_subreaper(*on).unwrap(),
+            Op::Title(text) => self.title(text),
+            Op::Comm(name) => prctl::set_name(&cstring(OsStr::new(name))).unwrap(),
+            Op::Busy(ms) => {
+                let end = now_ns() + ms * 1_000_000;
+                while now_ns() < end {
+                    std::hint::spin_loop();
+                }
+            }
+            Op::Sleep(ms) => self.doze(None, Some(now_ns() + ms * 1_000_000)),
+            Op::Forever => self.doze(None, None),
+            Op::Gate(name) => self.gate(name),
+            Op::IgnoreTerm => set_handler(Signal::SIGTERM, SigHandler::SigIgn),
+            Op::OnTerm(ops) => {
+                self.on_term = Some(ops.clone());
+                SigSet::from_iter([Signal::SIGTERM]).thread_block().unwrap();
+                set_handler(Signal::SIGTERM, SigHandler::Handler(note_term));
+            }
+            Op::DefaultTerm => {
+                self.on_term = None;
+                set_handler(Signal::SIGTERM, SigHandler::SigDfl);
+                SigSet::from_iter([Signal::SIGTERM]).thread_unblock().unwrap();
+            }
+            Op::User(name) => {
+                let user = User::from_name(name).unwrap().unwrap();
+                setgroups(&[user.gid]).unwrap();
+                setgid(user.gid).unwrap();
+                setuid(user.uid).unwrap();
+            }
+            Op::NewPidNamespace => unshare(CloneFlags::CLONE_NEWPID).unwrap(),
+            Op::MountProc => mount_proc(),
+            Op::Uninterruptible(name) => self.uninterruptible(name),
+            Op::Stop => stop_oneself(),
+            Op::WaitChildren => while wait() != Err(Errno::ECHILD) {},
+            Op::ExitLikeChild => loop {
+                match wait() {
+                    Ok(WaitStatus::Exited(_, code)) => exit(code),
+                    Ok(WaitStatus::Signaled(_, signal, _)) => exit(128 + signal as i32),
+                    Err(Errno::EINTR) | Ok(_) => {}
+                    Err(e) => panic!("no child to exit like: {e}"),
+                }
+            },
+            // SAFETY: ends this thread only; nothing that another thread uses lives on this stack.
+            Op::ExitThread => unsafe {
+                libc::syscall(libc::SYS_exit, 0);
+            },
+            Op::Exit(code) => exit(*code),
+            Op::Ledger(event) => self.ledger(event),
+            Op::Copy(from, to) => {
+                let partial = self.dir.join(format!("{to}.partial"));
+                fs::copy(self.dir.join(from), &partial).unwrap();
+                fs::rename(partial, self.dir.join(to)).unwrap();
+            }
+        }
+    }
+
+    fn fork(&mut self, flags: CloneFlags, ops: &[Op]) {
+        match fork_with(flags) {
+            ForkResult::Parent { .. } => {}
+            ForkResult::Child => {
+                bound_lifetime();
+                self.run(ops);
+                exit(0);
+            }
+        }
+    }
+
+    fn exec(&self, role: &str, ops: &[Op]) {
+        let variable = |name: &str, value: &OsStr| {
+            let mut text = name.as_bytes().to_vec();
+            text.push(b'=');
+            text.extend_from_slice(value.as_bytes());
+            CString::new(text).unwrap()
+        };
+        let program = serde_json::to_string(ops).unwrap();
+        let argv = [self.exe.as_os_str(), OsStr::new(role), OsStr::new(&self.token)].map(cstring);
+        let envp = [variable(DIR, self.dir.as_os_str()), variable(PROGRAM, OsStr::new(&program))];
+        let mut failed = execve(&cstring(self.exe.as_os_str()), &argv, &envp);
+        if failed == Err(Errno::EACCES) {
+            // Another user may not be let through the directories above; the link needs no way there.
+            failed = execve(c"/proc/self/exe", &argv, &envp);
+        }
+        panic!("exec {role}: {failed:?}");
+    }
+
+    /// As setproctitle(3) on Linux: over the old arguments, on into the environment if the title is longer, the rest
+    /// filled with zeros. (The kernel shows a string that has overwritten the last zero of argv up to its end.)
+    fn title(&self, text: &str) {
+        let title = format!("{text} {}", self.token);
+        let (start, end, limit) = self.area;
+        assert!(title.len() < limit - start, "no room for {title:?}");
+        let length = (title.len() + 1).max(end - start);
+        // SAFETY: argv and the environment lie side by side (checked in `area`), the kernel mapped them writable for
+        // this process, and nothing reads either after `main` copied what it needs.
+        let old = unsafe { std::slice::from_raw_parts_mut(start as *mut u8, length) };
+        old.fill(0);
+        old[..title.len()].copy_from_slice(title.as_bytes());
+    }
+
+    fn gate(&mut self, name: &str) {
+        let path = self.dir.join(name);
+        make_gate(&path);
+        let fifo = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+        self.doze(Some(&fifo), None);
+    }
+
+    /// Sleeps in ppoll(2), the only place where a handled SIGTERM is let through, until `fifo` has something to read
+    /// or the moment has come.
+    fn doze(&mut self, fifo: Option<&File>, until_ns: Option<u64>) {
+        loop {
+            let left = until_ns.map(|until| until.saturating_sub(now_ns()));
+            if left == Some(0) {
+                return;
+            }
+            let timeout = left.map(|ns| libc::timespec {
+                tv_sec: (ns / 1_000_000_000).try_into().unwrap(),
+                tv_nsec: (ns % 1_000_000_000).try_into().unwrap(),
+            });
+            let mut fd =
+                libc::pollfd { fd: fifo.map_or(-1, AsRawFd::as_raw_fd), events: libc::POLLIN, revents: 0 };
+            let mask = SigSet::empty();
+            // SAFETY: all pointers are to live values of the right type, or null.
+            let ready = unsafe {
+                libc::ppoll(
+                    &raw mut fd,
+                    1,
+                    timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref),
+                    std::ptr::from_ref(mask.as_ref()),
+                )
+            };
+            if ready > 0 {
+                return;
+            }
+            self.serve_term();
+        }
+    }
+
+    fn serve_term(&mut self) {
+        if TERM.swap(false, Ordering::SeqCst)
+            && let Some(ops) = self.on_term.clone()
+        {
+            self.run(&ops);
+        }
+    }
+
+    fn ledger(&self, event: &str) {
+        let (pid, start, ppid) = whoami();
+        let line = format!("{event} {pid} {start} {} {ppid}\n", now_ns());
+        let mut ledger = OpenOptions::new().append(true).open(self.dir.join(LEDGER)).unwrap();
+        ledger.write_all(line.as_bytes()).unwrap();
+    }
+
+    fn uninterruptible(&self, name: &str) {
+        extern "C" fn sibling(argument: *mut c_void) -> c_int {
+            // SAFETY: the pointer is to a value on the stack of the parent, which sleeps until this ends.
+            let (actor, name) = unsafe { *argument.cast::<(&Actor, &str)>() };
+            actor.ledger(name);
+            stop_oneself();
+            // SAFETY: ends this process without running what belongs to the one whose memory it shares.
+            unsafe { libc::_exit(0) }
+        }
+        let mut stack = vec![0_u8; 256 * 1024];
+        let mut argument = (self, name);
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT | libc::SIGCHLD;
+        let top = (stack.as_mut_ptr_range().end as usize & !15) as *mut c_void;
+        // SAFETY: the stack is large enough and lives longer than the sibling (CLONE_VFORK); the sibling touches
+        // nothing that is locked, because this process has one thread when it comes here.
+        let pid = unsafe { libc::clone(sibling, top, flags, (&raw mut argument).cast()) };
+        assert!(pid > 0, "{}", Errno::last());
+    }
+}
+
+/// Makes the FIFO, unless somebody else was quicker; everybody may use it.
+fn make_gate(path: &Path) {
+    match mkfifo(path, Mode::from_bits_truncate(0o666)) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(e) => panic!("{}: {e}", path.display()),
+    }
+}
+
+fn fork_with(flags: CloneFlags) -> ForkResult {
+    let flags = libc::c_long::from(flags.bits() | libc::SIGCHLD);
+    // SAFETY: a fork with its own copy of the memory and the same stack. An actor forks from its only thread, so no
+    // lock of the C library is held by somebody who is not there in the child.
+    match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
+        0 => ForkResult::Child,
+        pid if pid > 0 => {
+            ForkResult::Parent { child: nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap()) }
+        }
+        _ => panic!("fork: {}", Errno::last()),
+    }
+}
+
+/// Neither a forgotten test nor a stop signal keeps this process for long. The alarm has a handler because pid 1 of a
+/// namespace is immune to default actions; the timer has SIGKILL because a stopped process handles nothing.
+fn bound_lifetime() {
+    alarm::set(LIFETIME_S);
+    let kill = SigevNotify::SigevSignal { signal: Signal::SIGKILL, si_value: 0 };
+    let mut timer = Timer::new(ClockId::CLOCK_BOOTTIME, SigEvent::new(kill)).unwrap();
+    let end = TimeSpec::from_duration(Duration::from_secs(u64::from(LIFETIME_S) + 5));
+    timer.set(Expiration::OneShot(end), TimerSetTimeFlags::empty()).unwrap();
+    std::mem::forget(timer);
+}
+
+extern "C" fn exit_on_alarm(_: c_int) {
+    // SAFETY: async-signal-safe.
+    unsafe { libc::_exit(99) }
+}
+
+extern "C" fn note_term(_: c_int) {
+    TERM.store(true, Ordering::SeqCst);
+}
+
+fn set_handler(signal: Signal, handler: SigHandler) {
+    let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+    // SAFETY: both handlers are async-signal-safe: one stores a flag, one exits.
+    unsafe { sigaction(signal, &action) }.unwrap();
+}
+
+#[allow(clippy::disallowed_methods, reason = "to itself only; tests signal others in process.rs")]
+fn stop_oneself() {
+    // SAFETY: plain system calls. Not raise(3), which would use the thread id that a vfork'd sibling shares.
+    unsafe {
+        libc::syscall(libc::SYS_kill, libc::syscall(libc::SYS_getpid), libc::SIGSTOP);
+    }
+}
+
+fn mount_proc() {
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none).unwrap();
+}
+
+/// Pid, start and parent as the /proc of the test shows them, whatever pid namespace this is in.
+fn whoami() -> (i32, u64, i32) {
+    let stat = Process::myself().unwrap().stat().unwrap();
+    (stat.pid, stat.starttime, stat.ppid)
+}
+
+fn area() -> (usize, usize, usize) {
+    let stat = Process::myself().unwrap().stat().unwrap();
+    let at = |field: Option<u64>| usize::try_from(field.unwrap()).unwrap();
+    let (arg_end, env_start) = (at(stat.arg_end), at(stat.env_start));
+    assert_eq!(arg_end, env_start, "argv and environment are not side by side");
+    (at(stat.arg_start), arg_end, at(stat.env_end))
+}
+
+fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).unwrap();
+    u64::try_from(now.tv_sec()).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec()).unwrap()
+}
+
+fn cstring(text: &OsStr) -> CString {
+    CString::new(text.as_bytes()).unwrap()
+}
+
+fn exit(code: i32) -> ! {
+    // SAFETY: no destructor of this program matters, and a forked child must not run its parent's.
+    unsafe { libc::_exit(code) }
+}

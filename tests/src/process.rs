@@ -1,0 +1,181 @@
+//! Processes seen from outside, and the only place in this crate that signals.
+//!
+//! What it keeps true: a signal goes through a pidfd, to a process that this test started itself or whose command
+//! line was seen to carry the test's token *after* the pidfd was opened. Nothing is ever signalled by a bare pid.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use procfs::process::{Process, Stat, all_processes};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+
+pub use rustix::process::Signal;
+
+/// How long a test waits for something that must happen.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Length of a clock tick in /proc, nanoseconds (USER_HZ is 100 on every architecture that matters here).
+pub const TICK_NS: u64 = 10_000_000;
+
+/// A process held by a pidfd: it stays this one, even when the pid is used again.
+#[derive(Debug)]
+pub struct Proc {
+    pid: i32,
+    start_ticks: u64,
+    fd: OwnedFd,
+}
+
+impl Proc {
+    /// Holds the process with this pid if it is alive and carries the token as an argument or in its title.
+    pub fn with_token(pid: i32, token: &str) -> Option<Self> {
+        let held = Self::hold(pid)?;
+        // Still alive after it was read: what was read was about the process that the pidfd holds.
+        (carries(pid, token) && held.is_alive()).then_some(held)
+    }
+
+    /// Holds a child of this test. `child` has not been waited for, so the pid is still its own.
+    pub fn of_child(child: &Child) -> Option<Self> {
+        Self::hold(i32::try_from(child.id()).ok()?)
+    }
+
+    fn hold(pid: i32) -> Option<Self> {
+        let fd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+        let start_ticks = stat(pid)?.starttime;
+        Some(Self { pid, start_ticks, fd })
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// When it started, in clock ticks since boot: all that /proc tells.
+    pub fn start_ticks(&self) -> u64 {
+        self.start_ticks
+    }
+
+    /// Whether any of its threads is still alive.
+    pub fn is_alive(&self) -> bool {
+        !self.wait_gone(Duration::ZERO)
+    }
+
+    /// Waits until it has died; false if it has not by then.
+    pub fn wait_gone(&self, patience: Duration) -> bool {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        let timeout = Timespec::try_from(patience).unwrap();
+        poll(&mut fds, Some(&timeout)).unwrap() > 0
+    }
+
+    /// Sends it a signal. That it is gone already is no error.
+    #[allow(clippy::disallowed_methods, reason = "the one place that signals; see the module's first lines")]
+    pub fn signal(&self, signal: Signal) {
+        match pidfd_send_signal(&self.fd, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(e) => panic!("signal {signal:?} to {}: {e}", self.pid),
+        }
+    }
+
+    /// Kills it and waits until it has died.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
+        assert!(self.wait_gone(PATIENCE), "{} does not die", self.pid);
+    }
+
+    /// Its `/proc/PID/stat`, while it is alive.
+    pub fn stat(&self) -> Option<Stat> {
+        stat(self.pid).filter(|_| self.is_alive())
+    }
+
+    /// Its arguments joined with spaces, without what is empty at the end.
+    pub fn cmdline(&self) -> String {
+        cmdline(self.pid).unwrap_or_default()
+    }
+
+    /// Waits until its leader is in this state (a letter of proc(5)).
+    pub fn wait_state(&self, state: char) {
+        let what = format!("{} in state {state}", self.pid);
+        wait_until(&what, || self.stat().is_some_and(|s| s.state == state));
+    }
+}
+
+fn stat(pid: i32) -> Option<Stat> {
+    Process::new(pid).and_then(|p| p.stat()).ok()
+}
+
+fn cmdline(pid: i32) -> Option<String> {
+    command_line(Path::new(&format!("/proc/{pid}")))
+}
+
+fn command_line(of: &Path) -> Option<String> {
+    let raw = std::fs::read(of.join("cmdline")).ok()?;
+    let text = String::from_utf8_lossy(&raw).replace('\0', " ");
+    Some(text.trim_end().to_owned())
+}
+
+fn carries(pid: i32, token: &str) -> bool {
+    let says = |line: String| line.split(' ').any(|word| word == token);
+    match cmdline(pid) {
+        // The leader may be a zombie while other threads live: they still know.
+        Some(line) if line.is_empty() => {
+            let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+            tasks.filter_map(|task| command_line(&task.path())).any(says)
+        }
+        line => line.is_some_and(says),
+    }
+}
+
+/// Every live process that carries the token, except this one.
+pub fn with_token(token: &str) -> Vec<Proc> {
+    let own = i32::try_from(std::process::id()).unwrap();
+    all_processes()
+        .unwrap()
+        .flatten()
+        .filter(|p| p.pid != own && carries(p.pid, token))
+        .filter_map(|p| Proc::with_token(p.pid, token))
+        .collect()
+}
+
+/// Kills every process that carries the token, until none is left. Says whether that was reached.
+pub fn kill_all(token: &str) -> bool {
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        let found = with_token(token);
+        if found.is_empty() {
+            return true;
+        }
+        found.iter().for_each(|p| p.signal(Signal::KILL));
+        found.iter().for_each(|p| {
+            p.wait_gone(Duration::from_millis(500));
+        });
+    }
+    false
+}
+
+/// Nobody who carries the token is alive.
+pub fn assert_no_process_left(token: &str) {
+    let left: Vec<_> = with_token(token).iter().map(|p| format!("{} {}", p.pid, p.cmdline())).collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
+}
+
+/// Waits until a condition holds that nothing announces; panics with `what` if it does not within [`PATIENCE`].
+#[track_caller]
+pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    assert!(comes_true(PATIENCE, condition), "waited {PATIENCE:?} in vain for: {what}");
+}
+
+/// Whether a condition comes true within that time.
+pub fn comes_true(patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + patience;
+    loop {
+        if condition() {
+            return true;
+        }
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(3));
+    }
+}

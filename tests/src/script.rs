@@ -1,0 +1,117 @@
+//! What an actor does: a list of operations, passed as JSON in the environment so that its command line stays
+//! `actor ROLE TOKEN` and says nothing else to a matcher. `src/bin/actor.rs` carries them out.
+
+use serde::{Deserialize, Serialize};
+
+/// The environment variable with the actor's program: a JSON list of [`Op`].
+pub const PROGRAM: &str = "REAPER_ACTOR_PROGRAM";
+/// The environment variable with the scene's directory: ledger, gates and copies live there.
+pub const DIR: &str = "REAPER_ACTOR_DIR";
+/// The ledger's name in the scene's directory.
+pub const LEDGER: &str = "ledger";
+/// No actor lives longer than this, whatever happens to the test.
+pub const LIFETIME_S: u32 = 60;
+
+/// One operation. A process that runs out of operations exits with status 0.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Op {
+    /// A child runs these; the parent goes on at once.
+    Fork(Vec<Op>),
+    /// The same, but the child's parent is this process's own parent (`CLONE_PARENT`).
+    ForkSibling(Vec<Op>),
+    /// A new thread runs these; the process goes on at once.
+    Thread(Vec<Op>),
+    /// Re-execute this program in the same process with another role, to run these.
+    Exec(String, Vec<Op>),
+    /// Execute any other program.
+    Run(Vec<String>),
+    /// setsid(2).
+    Setsid,
+    /// `PR_SET_CHILD_SUBREAPER`.
+    Subreaper(bool),
+    /// Overwrite the command line in place as setproctitle does: this text, a space, the token.
+    Title(String),
+    /// `PR_SET_NAME`.
+    Comm(String),
+    /// Burn CPU for so many milliseconds; not interrupted by a TERM that is handled.
+    Busy(u64),
+    /// Sleep for so many milliseconds.
+    Sleep(u64),
+    /// Sleep until somebody ends it.
+    Forever,
+    /// Block until the test opens the gate of this name.
+    Gate(String),
+    /// From here on SIGTERM is ignored, also by what is forked and exec'd.
+    IgnoreTerm,
+    /// From here on a SIGTERM makes this process run these, but never before a `Busy` has ended.
+    OnTerm(Vec<Op>),
+    /// Back to the default action of SIGTERM.
+    DefaultTerm,
+    /// Become this user, with its primary group only.
+    User(String),
+    /// The next fork is pid 1 of a new pid namespace.
+    NewPidNamespace,
+    /// Mount a /proc for this process's own pid namespace, in a mount namespace of its own.
+    MountProc,
+    /// Be in uninterruptible sleep (state D) without having a child: as in vfork(2) wait for a process that is this
+    /// one's sibling (`CLONE_PARENT`) and has stopped itself. The sibling writes `NAME` into the ledger; this goes on
+    /// when the sibling dies.
+    Uninterruptible(String),
+    /// Stop oneself with SIGSTOP.
+    Stop,
+    /// Wait until no child is left.
+    WaitChildren,
+    /// Wait for any one child and exit as it did.
+    ExitLikeChild,
+    /// End the calling thread only; the process lives on as long as another thread does.
+    ExitThread,
+    /// Exit with this status.
+    Exit(i32),
+    /// Append `EVENT pid start_ticks boot_ns ppid` to the ledger.
+    Ledger(String),
+    /// Copy a file of the scene to another name in the scene, whole or not at all.
+    Copy(String, String),
+}
+
+/// [`Op::Fork`].
+pub fn fork(ops: impl Into<Vec<Op>>) -> Op {
+    Op::Fork(ops.into())
+}
+
+/// [`Op::Exec`].
+pub fn exec(role: &str, ops: impl Into<Vec<Op>>) -> Op {
+    Op::Exec(role.into(), ops.into())
+}
+
+/// [`Op::Ledger`].
+pub fn note(event: &str) -> Op {
+    Op::Ledger(event.into())
+}
+
+/// [`Op::Gate`].
+pub fn gate(name: &str) -> Op {
+    Op::Gate(name.into())
+}
+
+/// [`Op::Title`].
+pub fn title(text: &str) -> Op {
+    Op::Title(text.into())
+}
+
+/// Forks a worker that execs itself under the role `worker`, writes `name` into the ledger and then does `ops`.
+pub fn worker_doing(name: &str, ops: impl Into<Vec<Op>>) -> Op {
+    let mut all = vec![note(name)];
+    all.extend(ops.into());
+    fork([exec("worker", all)])
+}
+
+/// Forks a worker that execs itself under the role `worker`, writes `name` into the ledger and sleeps.
+pub fn worker(name: &str) -> Op {
+    worker_doing(name, [Op::Forever])
+}
+
+/// Forks a worker without an exec: it looks like its master.
+pub fn twin(name: &str) -> Op {
+    fork([note(name), Op::Forever])
+}
