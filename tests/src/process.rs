@@ -29,7 +29,8 @@ pub struct Proc {
 }
 
 impl Proc {
-    /// Holds the process with this pid if it is alive and carries the token as an argument or in its title.
+    /// Holds the process with this pid if it is alive and carries the token: as an argument, in its title, or in the
+    /// path of a file of the scene.
     pub fn with_token(pid: i32, token: &str) -> Option<Self> {
         let held = Self::hold(pid)?;
         // Still alive after it was read: what was read was about the process that the pidfd holds.
@@ -116,7 +117,7 @@ fn command_line(of: &Path) -> Option<String> {
 }
 
 fn carries(pid: i32, token: &str) -> bool {
-    let says = |line: String| line.split(' ').any(|word| word == token);
+    let says = |line: String| line.contains(token);
     match cmdline(pid) {
         // The leader may be a zombie while other threads live: they still know.
         Some(line) if line.is_empty() => {

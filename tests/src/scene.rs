@@ -42,15 +42,16 @@ impl Scene {
     /// An empty scene.
     #[expect(clippy::new_without_default, reason = "it touches the disk")]
     pub fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("reaper-test-").tempdir().unwrap();
+        let mut random = [0_u8; 8];
+        File::open("/dev/urandom").unwrap().read_exact(&mut random).unwrap();
+        let token = format!("t{:016x}", u64::from_ne_bytes(random));
+        // The token is in the name: whoever has a file of the scene in its arguments carries it too.
+        let dir = tempfile::Builder::new().prefix(&format!("reaper-{token}-")).tempdir().unwrap();
         // Actors of other users write here too.
         fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
         let ledger = dir.path().join(LEDGER);
         File::create(&ledger).unwrap();
         fs::set_permissions(&ledger, Permissions::from_mode(0o666)).unwrap();
-        let mut random = [0_u8; 8];
-        File::open("/dev/urandom").unwrap().read_exact(&mut random).unwrap();
-        let token = format!("t{:016x}", u64::from_ne_bytes(random));
         Self { dir, token, gates: Mutex::default() }
     }
 
