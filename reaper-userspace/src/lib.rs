@@ -1,12 +1,16 @@
 //! reaper stops worker processes that have lost their master and are idle, the moment both are true.
 //!
-//! Start reading in `ARCHITECTURE.md`; in the code at `agent` (the loop) and `core` (the decisions).
+//! Start reading in `ARCHITECTURE.md`; in the code at [`agent`] (the loop) and [`core`] (the decisions).
 
 pub mod agent;
+pub mod cli;
 pub mod clock;
+pub mod cmd;
 pub mod config;
 pub mod core;
 pub mod event_log;
 pub mod kernel;
+pub mod output;
 pub mod procfs;
+pub mod profiles;
 pub mod signal;
