@@ -57,7 +57,10 @@ impl Reader {
         // As the writer does: the rotated files are beside the file, not beside a link to it.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let mut queue = open_all(&path)?;
-        let current = queue.pop_front().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let Some(current) = queue.pop_front() else {
+            // Fails as well, and says how.
+            return Err(fs::metadata(&path).err().unwrap_or_else(|| io::ErrorKind::NotFound.into()));
+        };
         Ok(Self {
             path,
             current,
@@ -209,20 +212,25 @@ fn open_all(path: &Path) -> io::Result<VecDeque<Source>> {
     let mut holes = 0;
     for n in 0.. {
         match Source::open(&numbered(path, n)) {
-            Ok(source) if sources.iter().any(|s| s.id == source.id) => {}
-            Ok(source) => sources.push_front(source),
+            Ok(source) => {
+                holes = 0;
+                if sources.iter().all(|s| s.id != source.id) {
+                    sources.push_front(source);
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // The log itself may be missing for a moment, and one number in the midst of a rotation.
+                // The log itself may be missing for a moment, and one number per rotation that runs meanwhile.
                 holes += 1;
                 if holes > 2 {
                     break;
                 }
             }
-            Err(error) => failed = failed.or(Some(error)),
-        }
-        // Only a file that we may not read at all is an error: rotated ones may have been given to somebody else.
-        if n == 0 && failed.is_some() {
-            break;
+            // The log must be readable; rotated files may have been given to somebody else.
+            Err(error) if n == 0 => return Err(error),
+            Err(error) => {
+                holes = 0;
+                failed = failed.or(Some(error));
+            }
         }
     }
     match failed {

@@ -367,6 +367,10 @@ mod tests {
         "#]].assert_eq(&show(signal(hostile, false, true), true));
         let newer = serde_json::json!({"ts": hostile, "kind": hostile, "group": hostile, "new": hostile, "proc": {"pid": 1}});
         expect![[r#"\x1b[2J\u{202e}\n\u{9b}x \x1b[2J\u{202e}\n\u{9b}x \x1b[2J\u{202e}\n\u{9b}x       1 -                new="\u001b[2J\u{202e}\n\u{9b}x" proc={"pid":1}"#]].assert_eq(&human_at(&newer, false, &TimeZone::UTC));
-        expect![[r#"- -               "\u001b[2J\u{202e}\n\u{9b}x""#]].assert_eq(&human_at(&Value::from(hostile), false, &TimeZone::UTC));
+        expect![[r#"- -               "\u001b[2J\u{202e}\n\u{9b}x""#]].assert_eq(&human_at(
+            &Value::from(hostile),
+            false,
+            &TimeZone::UTC,
+        ));
     }
 }

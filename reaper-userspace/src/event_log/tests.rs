@@ -357,3 +357,32 @@ fn half_a_line_waits_for_its_end() {
     assert_eq!(seqs(&more(&mut reader)), [2]);
     assert_eq!(reader.skipped().torn, 0);
 }
+
+/// Nothing is missed and nothing comes twice, at whatever moment of a rotation the reader looks.
+#[test]
+fn reads_and_follows_while_it_is_rotated() {
+    const RECORDS: u64 = 3000;
+    let (_dir, path) = temp();
+    let mut log = open(&path, 2000, 1000);
+    write(&mut log, &["x"]);
+    let mut follower = Reader::open(&path).expect("it opens");
+    follower.follow();
+    let writer = std::thread::spawn(move || {
+        for _ in 1..RECORDS {
+            write(&mut log, &["x"]);
+        }
+    });
+    let mut followed = Vec::new();
+    let mut fresh = 0;
+    while followed.last() != Some(&RECORDS) {
+        let done = writer.is_finished();
+        followed.extend(seqs(&more(&mut follower)));
+        let now = seqs(&more(&mut Reader::open(&path).expect("it opens")));
+        assert_eq!(now, (1..=now.len() as u64).collect::<Vec<_>>());
+        fresh = fresh.max(now.len());
+        assert!(!done || followed.last() == Some(&RECORDS), "not everything came");
+    }
+    assert_eq!(followed, (1..=RECORDS).collect::<Vec<_>>());
+    assert!(fresh > 1);
+    writer.join().expect("it wrote");
+}

@@ -54,8 +54,8 @@ fn seqs(out: &str) -> Vec<u64> {
 
 fn record(pid: u32) -> Record {
     let proc = ProcView { pid, comm: "p\x1bhp".into(), ..ProcView::default() };
-    let group = if pid % 2 == 0 { "even" } else { "odd" }.to_owned();
-    let event = if pid % 3 == 0 {
+    let group = if pid.is_multiple_of(2) { "even" } else { "odd" }.to_owned();
+    let event = if pid.is_multiple_of(3) {
         Event::Left { group, proc }
     } else {
         Event::Spared { group, proc, because: SparedBecause::Observe }
@@ -191,7 +191,8 @@ fn for_people() {
         -- 2026-01-03 --
         00:00:00.000 left            even            12 p\x1bhp          went by itself
         00:00:00.000 left            even            12 p\x1bhp          went by itself
-    "#]].assert_eq(&String::from_utf8(out).expect("UTF-8"));
+    "#]]
+    .assert_eq(&String::from_utf8(out).expect("UTF-8"));
 }
 
 #[test]
@@ -235,5 +236,6 @@ fn times() {
          = None
         25:00 = None
         soon = None
-    "#]].assert_eq(&times);
+    "#]]
+    .assert_eq(&times);
 }
