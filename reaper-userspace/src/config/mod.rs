@@ -1,1 +1,139 @@
-//! (under construction)
+//! The configuration: parse TOML, then resolve it into what the core decides by. After this nothing validates again.
+//!
+//! Kept true here: a [`Config`] is complete and consistent; a file that is not gives every error at once, each with its
+//! place; no input makes this module panic. Not here: which file is read, and what happens when it changes.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::DeTable;
+
+use crate::core::rules::Rules;
+use crate::profiles;
+
+mod agent;
+mod diagnostic;
+mod group;
+mod overlap;
+mod protect;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub use agent::{AgentSettings, LogTarget};
+pub use diagnostic::{ConfigErrors, Diagnostic, Position};
+
+/// A configuration is written by people: what is larger is another kind of file, bytes.
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// A valid configuration, resolved.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the agent writes and listens.
+    pub agent: AgentSettings,
+    /// What the core decides by.
+    pub rules: Rules,
+    /// The file as it was given, for people.
+    pub file: String,
+    /// What is valid and probably not meant, in the order of the file.
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it; [`ConfigErrors::is_unreadable`] if it is not a text that can be read.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let name = path.display().to_string();
+        let bytes = read_file(path).map_err(|reason| ConfigErrors::unreadable(&name, &reason))?;
+        let text = match std::str::from_utf8(&bytes) {
+            Ok(text) => text,
+            Err(e) => {
+                let valid = bytes.get(..e.valid_up_to()).unwrap_or_default();
+                let valid = String::from_utf8_lossy(valid);
+                let at = Position::of(&valid, valid.len());
+                let error = Diagnostic::new(&name, Some(at), "this is not UTF-8 text");
+                return Err(ConfigErrors::invalid(vec![error]));
+            }
+        };
+        Self::parse(&name, text)
+    }
+
+    /// Reads the text of a file that is called `file_name`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(file_name: &str, text: &str) -> Result<Self, ConfigErrors> {
+        let document = parse_toml(file_name, text)?;
+        let mut cx = reader::Cx::new(file_name, text);
+        let root = reader::Table::of(&mut cx, 0, document.get_ref(), &reader::ROOT);
+        let agent = root.get(&mut cx, "agent", agent::read).unwrap_or_default();
+        let groups = root.get(&mut cx, "group", |cx, n| Some(group::read_all(cx, n))).unwrap_or_default();
+        if !root.has("group") {
+            cx.warn(0, "there is no [[group]]: nothing is watched");
+        }
+        let (errors, warnings) = cx.finish();
+        if !errors.is_empty() {
+            return Err(ConfigErrors::invalid(errors));
+        }
+        let rules = Rules { groups, protect: agent.protect, log_level: agent.log_level };
+        Ok(Self { agent: agent.settings, rules, file: file_name.to_owned(), warnings })
+    }
+
+    /// What the agent does without a file: it observes with every built-in profile and signals nobody.
+    pub fn embedded() -> Self {
+        let mut groups = Vec::new();
+        let mut warnings = Vec::new();
+        for profile in profiles::all() {
+            match group::from_profile(profile) {
+                Ok(group) => groups.push(group),
+                // A test loads every profile, so this is never seen; a broken one must not take the others along.
+                Err(errors) => warnings.extend_from_slice(errors.diagnostics()),
+            }
+        }
+        let agent::Agent { settings, log_level, protect } = agent::Agent::default();
+        let rules = Rules { groups, protect, log_level };
+        Self { agent: settings, rules, file: "embedded default".to_owned(), warnings }
+    }
+}
+
+/// At most [`LARGEST_FILE`] bytes, or why not.
+fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+    let mut file = File::open(path).map_err(|e| format!("cannot be opened: {e}"))?;
+    let metadata = file.metadata().map_err(|e| format!("cannot be examined: {e}"))?;
+    if metadata.is_dir() {
+        return Err("is a directory, expected a file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    file.by_ref()
+        .take(LARGEST_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| format!("cannot be read: {e}"))?;
+    if u64::try_from(bytes.len()).is_ok_and(|n| n > LARGEST_FILE) {
+        return Err(format!("is larger than {LARGEST_FILE} bytes, which no configuration is"));
+    }
+    Ok(bytes)
+}
+
+/// The syntax tree, or every syntax error. A text with syntax errors is not looked at any further: what could be
+/// recovered of it would be blamed for keys that the error swallowed.
+fn parse_toml<'t>(file: &str, text: &'t str) -> Result<Spanned<DeTable<'t>>, ConfigErrors> {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        return Ok(document);
+    }
+    let mut errors: Vec<Diagnostic> = errors
+        .iter()
+        .map(|e| {
+            let at = Position::of(text, e.span().map_or(0, |span| span.start));
+            Diagnostic::new(file, Some(at), &format!("bad TOML: {}", e.message()))
+        })
+        .collect();
+    errors.sort_by_key(|e| e.at);
+    errors.dedup();
+    Err(ConfigErrors::invalid(errors))
+}

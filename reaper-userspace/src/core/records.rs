@@ -39,22 +39,89 @@ pub struct ProcView {
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the contract names every field; docs/event-log.md describes them")]
 pub enum Event {
-    AgentStarted { version: String, kernel: String, config: String, mode: String },
-    AgentStopped { version: String, kernel: String, config: String, mode: String },
-    ConfigLoaded { file: String, groups: Vec<String> },
-    ConfigRejected { file: String, errors: Vec<String> },
-    Snapshot { processes: usize, took_us: u64 },
-    Fork { proc: ProcView, parent: ProcView },
-    Exec { proc: ProcView, parent: ProcView },
-    Exit { proc: ProcView, parent: ProcView, code: Option<i32>, signal: Option<String> },
-    Reparent { proc: ProcView, old_parent: ProcView, new_parent: ProcView },
-    MasterFound { group: String, proc: ProcView },
-    MasterLost { group: String, proc: ProcView, workers: usize, code: Option<i32>, signal: Option<String> },
-    Heir { group: String, proc: ProcView, of: ProcView, because: HeirBecause },
-    Orphaned { group: String, proc: ProcView, lost: Option<ProcView>, lineage: Vec<u32>, stray: bool },
-    Busy { group: String, proc: ProcView, evidence: Evidence },
-    Idle { group: String, proc: ProcView, evidence: Evidence },
-    Draining { group: String, proc: ProcView, signal: String, sender: Option<ProcView> },
+    AgentStarted {
+        version: String,
+        kernel: String,
+        config: String,
+        mode: String,
+    },
+    AgentStopped {
+        version: String,
+        kernel: String,
+        config: String,
+        mode: String,
+    },
+    ConfigLoaded {
+        file: String,
+        groups: Vec<String>,
+    },
+    ConfigRejected {
+        file: String,
+        errors: Vec<String>,
+    },
+    Snapshot {
+        processes: usize,
+        took_us: u64,
+    },
+    Fork {
+        proc: ProcView,
+        parent: ProcView,
+    },
+    Exec {
+        proc: ProcView,
+        parent: ProcView,
+    },
+    Exit {
+        proc: ProcView,
+        parent: ProcView,
+        code: Option<i32>,
+        signal: Option<String>,
+    },
+    Reparent {
+        proc: ProcView,
+        old_parent: ProcView,
+        new_parent: ProcView,
+    },
+    MasterFound {
+        group: String,
+        proc: ProcView,
+    },
+    MasterLost {
+        group: String,
+        proc: ProcView,
+        workers: usize,
+        code: Option<i32>,
+        signal: Option<String>,
+    },
+    Heir {
+        group: String,
+        proc: ProcView,
+        of: ProcView,
+        because: HeirBecause,
+    },
+    Orphaned {
+        group: String,
+        proc: ProcView,
+        lost: Option<ProcView>,
+        lineage: Vec<u32>,
+        stray: bool,
+    },
+    Busy {
+        group: String,
+        proc: ProcView,
+        evidence: Evidence,
+    },
+    Idle {
+        group: String,
+        proc: ProcView,
+        evidence: Evidence,
+    },
+    Draining {
+        group: String,
+        proc: ProcView,
+        signal: String,
+        sender: Option<ProcView>,
+    },
     Signal {
         group: String,
         proc: ProcView,
@@ -66,13 +133,39 @@ pub enum Event {
         verified: bool,
         dry_run: bool,
     },
-    Reaped { group: String, proc: ProcView, signal: String, took_us: u64 },
-    Left { group: String, proc: ProcView },
-    Spared { group: String, proc: ProcView, because: SparedBecause },
-    BreakerOpen { group: String, kills: u32, window: String },
-    BreakerClosed { group: String, kills: u32, window: String },
-    EventsLost { count: u64 },
-    Resynced { added: usize, removed: usize, took_us: u64 },
+    Reaped {
+        group: String,
+        proc: ProcView,
+        signal: String,
+        took_us: u64,
+    },
+    Left {
+        group: String,
+        proc: ProcView,
+    },
+    Spared {
+        group: String,
+        proc: ProcView,
+        because: SparedBecause,
+    },
+    BreakerOpen {
+        group: String,
+        kills: u32,
+        window: String,
+    },
+    BreakerClosed {
+        group: String,
+        kills: u32,
+        window: String,
+    },
+    EventsLost {
+        count: u64,
+    },
+    Resynced {
+        added: usize,
+        removed: usize,
+        took_us: u64,
+    },
     Error {
         what: String,
         #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -1,0 +1,400 @@
+//! Typed values out of TOML values. Each function reports what is wrong and returns `None`.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use globset::{GlobBuilder, GlobMatcher};
+use nix::unistd::User;
+use regex::Regex;
+use toml::de::DeValue;
+
+use super::LogTarget;
+use super::diagnostic::nearest;
+use super::reader::{Cx, Node, describe};
+use crate::core::ids::Ns;
+use crate::core::rules::Signal;
+
+/// What the kernel keeps of a thread name: `TASK_COMM_LEN` (include/linux/sched.h) less the final NUL.
+const COMM_MAX: usize = 15;
+
+/// What fits into `sockaddr_un::sun_path`, unix(7), less the final NUL.
+const SUN_PATH_MAX: usize = 107;
+
+/// Ten years: no time can be added to such a length and leave [`Ns`].
+const LONGEST: u128 = 10 * 365 * 24 * 3600 * 1_000_000_000;
+
+pub(super) fn string<'a>(cx: &mut Cx<'_>, node: &'a Node<'_>, expected: &str) -> Option<&'a str> {
+    match node.get_ref() {
+        DeValue::String(s) => Some(s),
+        other => {
+            cx.bad(node, &format!("expected {expected}, found {}", describe(other)));
+            None
+        }
+    }
+}
+
+pub(super) fn boolean(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<bool> {
+    match node.get_ref() {
+        DeValue::Boolean(b) => Some(*b),
+        other => {
+            cx.bad(node, &format!("expected true or false, found {}", describe(other)));
+            None
+        }
+    }
+}
+
+pub(super) fn number(cx: &mut Cx<'_>, node: &Node<'_>, range: RangeInclusive<u32>) -> Option<u32> {
+    let expected = format!("expected a number from {} to {}", range.start(), range.end());
+    let DeValue::Integer(integer) = node.get_ref() else {
+        cx.bad(node, &format!("{expected}, found {}", describe(node.get_ref())));
+        return None;
+    };
+    let value = u32::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|n| range.contains(n));
+    if value.is_none() {
+        cx.bad(node, &format!("{expected}, found {integer}"));
+    }
+    value
+}
+
+/// Every item that can be read; the others have been reported.
+pub(super) fn list<'a, 'i, T>(
+    cx: &mut Cx<'_>,
+    node: &'a Node<'i>,
+    expected: &str,
+    mut item: impl FnMut(&mut Cx<'_>, &'a Node<'i>) -> Option<T>,
+) -> Option<Vec<T>> {
+    match node.get_ref() {
+        DeValue::Array(array) => Some(array.iter().filter_map(|node| item(cx, node)).collect()),
+        other => {
+            cx.bad(node, &format!("expected a list of {expected}, found {}", describe(other)));
+            None
+        }
+    }
+}
+
+/// [`list`], where an empty one makes no sense.
+pub(super) fn some_list<'a, 'i, T>(
+    cx: &mut Cx<'_>,
+    node: &'a Node<'i>,
+    expected: &str,
+    item: impl FnMut(&mut Cx<'_>, &'a Node<'i>) -> Option<T>,
+) -> Option<Vec<T>> {
+    if matches!(node.get_ref(), DeValue::Array(a) if a.is_empty()) {
+        cx.bad(node, &format!("expected at least one of {expected}, found an empty list"));
+        return None;
+    }
+    list(cx, node, expected, item)
+}
+
+/// One of a few words.
+pub(super) fn choice<T: Copy>(cx: &mut Cx<'_>, node: &Node<'_>, words: &[(&str, T)]) -> Option<T> {
+    let known = || words.iter().map(|(word, _)| *word);
+    let expected = known().map(|w| format!("{w:?}")).collect::<Vec<_>>().join(" or ");
+    let text = string(cx, node, &expected)?;
+    let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+    if found.is_none() {
+        let hint = nearest(text, known()).map(|w| format!("; did you mean {w:?}?")).unwrap_or_default();
+        cx.bad(node, &format!("expected {expected}, found {text:?}{hint}"));
+    }
+    found
+}
+
+pub(super) fn duration(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<Ns> {
+    const EXPECTED: &str = "a duration in quotes such as \"200ms\" or \"30s\"";
+    let text = string(cx, node, EXPECTED)?;
+    let problem = match humantime::parse_duration(text) {
+        Ok(d) if d.as_nanos() <= LONGEST => return Ns::try_from(d.as_nanos()).ok(),
+        Ok(_) => "longer than ten years".to_owned(),
+        Err(e) => e.to_string(),
+    };
+    cx.bad(node, &format!("expected {EXPECTED}, found {text:?}: {problem}"));
+    None
+}
+
+/// [`duration`], but not nothing.
+pub(super) fn some_duration(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<Ns> {
+    let length = duration(cx, node)?;
+    if length == 0 {
+        cx.bad(node, "expected a duration above zero");
+        return None;
+    }
+    Some(length)
+}
+
+/// Bytes, as a number or with a unit.
+pub(super) fn size(cx: &mut Cx<'_>, node: &Node<'_>, least: u64) -> Option<u64> {
+    const EXPECTED: &str = "a size such as \"64MiB\" or a number of bytes";
+    let (value, shown) = match node.get_ref() {
+        DeValue::Integer(i) => (u64::from_str_radix(i.as_str(), i.radix()).ok(), i.to_string()),
+        DeValue::String(s) => (parse_size(s), format!("{s:?}")),
+        other => {
+            cx.bad(node, &format!("expected {EXPECTED}, found {}", describe(other)));
+            return None;
+        }
+    };
+    match value {
+        None => cx.bad(node, &format!("expected {EXPECTED}, found {shown}")),
+        Some(value) if value < least => {
+            cx.bad(node, &format!("expected a size of at least {least} bytes, found {shown}"));
+        }
+        Some(value) => return Some(value),
+    }
+    None
+}
+
+/// Whole numbers only: nobody configures half a byte, and fractions would round.
+fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim_start() {
+        "" | "B" => 1,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" | "K" | "k" => 1 << 10,
+        "MiB" | "M" => 1 << 20,
+        "GiB" | "G" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+pub(super) fn regex(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<Regex> {
+    let pattern = string(cx, node, "a regular expression")?;
+    if pattern.is_empty() {
+        cx.bad(node, "expected a regular expression, found an empty one, which matches every process");
+        return None;
+    }
+    match Regex::new(pattern) {
+        Ok(regex) => {
+            if regex.is_match("") {
+                cx.odd(
+                    node,
+                    "this pattern also matches an empty command line, so it may match every process",
+                );
+            }
+            Some(regex)
+        }
+        Err(e) => {
+            cx.bad(node, &format!("bad regular expression: {}", regex_problem(pattern, &e)));
+            None
+        }
+    }
+}
+
+/// In one line: the regex crate draws the pattern with a caret below it.
+fn regex_problem(pattern: &str, error: &regex::Error) -> String {
+    let at = |offset: usize| pattern.get(..offset).unwrap_or_default().chars().count() + 1;
+    match regex_syntax::parse(pattern) {
+        Err(regex_syntax::Error::Parse(e)) => {
+            format!("{}, at character {} of the pattern", e.kind(), at(e.span().start.offset))
+        }
+        Err(regex_syntax::Error::Translate(e)) => {
+            format!("{}, at character {} of the pattern", e.kind(), at(e.span().start.offset))
+        }
+        _ => match error {
+            regex::Error::CompiledTooBig(limit) => format!("it needs more than {limit} bytes when compiled"),
+            other => other.to_string().lines().last().unwrap_or_default().to_owned(),
+        },
+    }
+}
+
+/// A glob over a thread name.
+pub(super) fn comm_glob(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<GlobMatcher> {
+    let text = glob_text(cx, node)?;
+    let matcher = reported(cx, node, build_glob(text, false))?;
+    if !has_wildcards(text) && text.len() > COMM_MAX {
+        let cut =
+            text.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|end| *end <= COMM_MAX).last();
+        let cut = text.get(..cut.unwrap_or_default()).unwrap_or_default();
+        cx.odd(
+            node,
+            &format!("{text:?} never matches: the kernel keeps {COMM_MAX} bytes of a name, {cut:?}"),
+        );
+    }
+    Some(matcher)
+}
+
+/// A glob over an absolute path: `*` stays within a component, `**` does not.
+pub(super) fn path_glob(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<GlobMatcher> {
+    let text = glob_text(cx, node)?;
+    let matcher = reported(cx, node, build_glob(text, true))?;
+    if !text.starts_with(['/', '*', '[', '{', '?']) {
+        cx.odd(node, &format!("{text:?} never matches: it is compared with a path, which begins with \"/\""));
+    }
+    Some(matcher)
+}
+
+/// A systemd unit: the processes in its control group and below.
+pub(super) fn unit_globs(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<Vec<GlobMatcher>> {
+    const EXPECTED: &str = "a systemd unit such as \"horizon.service\"";
+    let text = string(cx, node, EXPECTED)?;
+    // systemd.unit(5), and wildcards for the instances of a template.
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@*?".contains(c);
+    if !text.chars().all(allowed) || !text.contains('.') {
+        cx.bad(node, &format!("expected {EXPECTED}, found {text:?}"));
+        return None;
+    }
+    // A backslash in a unit's name is systemd's own escape and stands in the cgroup path as it is.
+    let escaped = text.replace('\\', "\\\\");
+    let mut globs = Vec::new();
+    for glob in [format!("**/{escaped}"), format!("**/{escaped}/**")] {
+        globs.push(reported(cx, node, build_glob(&glob, true))?);
+    }
+    Some(globs)
+}
+
+fn glob_text<'a>(cx: &mut Cx<'_>, node: &'a Node<'_>) -> Option<&'a str> {
+    let text = string(cx, node, "a glob")?;
+    if text.is_empty() {
+        cx.bad(node, "expected a glob, found an empty string, which matches nothing");
+        return None;
+    }
+    Some(text)
+}
+
+fn reported(
+    cx: &mut Cx<'_>,
+    node: &Node<'_>,
+    built: Result<GlobMatcher, globset::Error>,
+) -> Option<GlobMatcher> {
+    match built {
+        Ok(matcher) => Some(matcher),
+        Err(e) => {
+            cx.bad(node, &format!("bad glob: {}", e.kind()));
+            None
+        }
+    }
+}
+
+/// `paths`: wildcards other than `**` do not match a slash.
+pub(super) fn build_glob(text: &str, paths: bool) -> Result<GlobMatcher, globset::Error> {
+    GlobBuilder::new(text).literal_separator(paths).build().map(|g| g.compile_matcher())
+}
+
+pub(super) fn has_wildcards(glob: &str) -> bool {
+    glob.contains(['*', '?', '[', '{', '\\'])
+}
+
+/// A user by name or number.
+pub(super) fn user(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<u32> {
+    // (uid_t)-1 means "no user" to the kernel.
+    const LARGEST: u32 = u32::MAX - 1;
+    if matches!(node.get_ref(), DeValue::Integer(_)) {
+        return number(cx, node, 0..=LARGEST);
+    }
+    let name = string(cx, node, "a user's name or number")?;
+    if !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit()) {
+        let uid = name.parse().ok().filter(|uid| *uid <= LARGEST);
+        if uid.is_none() {
+            cx.bad(node, &format!("expected a number from 0 to {LARGEST}, found {name:?}"));
+        }
+        return uid;
+    }
+    match User::from_name(name) {
+        Ok(Some(user)) => Some(user.uid.as_raw()),
+        Ok(None) => {
+            cx.bad(node, &format!("no user {name:?} on this host"));
+            None
+        }
+        Err(e) => {
+            cx.bad(node, &format!("cannot look up user {name:?}: {}", e.desc()));
+            None
+        }
+    }
+}
+
+/// A queue endpoint. The core compares them as text.
+pub(super) fn endpoint(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<String> {
+    const EXPECTED: &str = "\"tcp/PORT\", \"tcp/ADDRESS:PORT\" or \"unix:/PATH\"";
+    let text = string(cx, node, EXPECTED)?;
+    let valid = match (text.strip_prefix("tcp/"), text.strip_prefix("unix:")) {
+        (Some(rest), _) if rest.bytes().all(|b| b.is_ascii_digit()) => {
+            rest.parse::<u16>().is_ok_and(|p| p > 0)
+        }
+        (Some(rest), _) => rest.parse::<SocketAddr>().is_ok_and(|a| a.port() > 0),
+        (None, Some(path)) => path.len() > 1 && path.starts_with('/'),
+        (None, None) => false,
+    };
+    if valid {
+        return Some(text.to_owned());
+    }
+    let hint = match text.strip_prefix("tcp/").and_then(|rest| rest.rsplit_once(':')) {
+        Some((host, _)) if host.contains(|c: char| c.is_ascii_alphabetic()) && !host.contains(':') => {
+            " (the address as a number: names are not looked up)"
+        }
+        _ => "",
+    };
+    cx.bad(node, &format!("expected {EXPECTED}, found {text:?}{hint}"));
+    None
+}
+
+pub(super) fn signal(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<Signal> {
+    const EXPECTED: &str = "a signal's name such as \"TERM\" or \"SIGQUIT\"";
+    let name = string(cx, node, EXPECTED)?;
+    let Some(signal) = Signal::from_name(name) else {
+        cx.bad(node, &format!("expected {EXPECTED}, found {name:?}"));
+        return None;
+    };
+    if signal == Signal::KILL {
+        cx.odd(node, "KILL is not graceful: `kill = true` sends it after the last grace");
+    }
+    Some(signal)
+}
+
+pub(super) fn socket_addr(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<SocketAddr> {
+    const EXPECTED: &str = "an address and a port such as \"127.0.0.1:9797\" or \"[::1]:9797\"";
+    let text = string(cx, node, EXPECTED)?;
+    let address = text.parse().ok();
+    if address.is_none() {
+        cx.bad(node, &format!("expected {EXPECTED}, found {text:?}"));
+    }
+    address
+}
+
+pub(super) fn log_target(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<LogTarget> {
+    if matches!(node.get_ref(), DeValue::String(s) if s == "-") {
+        return Some(LogTarget::Stdout);
+    }
+    absolute_path(cx, node, "an absolute path or \"-\"").map(LogTarget::File)
+}
+
+/// The agent's working directory is nobody's choice, so nothing is relative to it.
+pub(super) fn absolute_path(cx: &mut Cx<'_>, node: &Node<'_>, expected: &str) -> Option<PathBuf> {
+    let text = string(cx, node, expected)?;
+    if !text.starts_with('/') || text.contains('\0') {
+        cx.bad(node, &format!("expected {expected}, found {text:?}"));
+        return None;
+    }
+    Some(PathBuf::from(text))
+}
+
+pub(super) fn socket_path(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<PathBuf> {
+    let path = absolute_path(cx, node, "an absolute path")?;
+    if path.as_os_str().len() > SUN_PATH_MAX {
+        cx.bad(
+            node,
+            &format!("expected a path of at most {SUN_PATH_MAX} bytes: sockets have no longer ones"),
+        );
+        return None;
+    }
+    Some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_size;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("64MiB"), Some(64 << 20));
+        assert_eq!(parse_size(" 1 kB "), Some(1000));
+        assert_eq!(parse_size("10"), Some(10));
+        assert_eq!(parse_size("18446744073709551615"), Some(u64::MAX));
+        for bad in ["", "MiB", "1.5MiB", "-1", "1 mib", "99999999999GiB", "18446744073709551616", "1é"] {
+            assert_eq!(parse_size(bad), None, "{bad}");
+        }
+    }
+}
