@@ -178,3 +178,69 @@ fn group_line(group: &Group) -> GroupLine<'_> {
         deadline_us: stop.deadline / 1_000,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    /// The exit status and what is printed, with the directory left out.
+    fn check(text: &str, output: Output, status: u8, expected: &Expect) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("reaper.toml");
+        fs::write(&file, text).unwrap();
+        let mut out = Vec::new();
+        let code = run(&CheckArgs { file: Some(file) }, output, &mut out).unwrap();
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(status)));
+        let shown = String::from_utf8(out).unwrap().replace(&format!("{}/", dir.path().display()), "");
+        expected.assert_eq(&shown);
+    }
+
+    const GOOD: &str = "[[group]]\nname = 'queue'\nprofile = 'laravel-queue'\n\
+        [[group]]\nname = 'own'\nmode = 'enforce'\nmaster.comm = 'x'\n\
+        stop = { signals = ['INT', 'KILL'], kill = false, grace = '1m 5s', deadline = '2h', when = 'replaced' }";
+
+    #[test]
+    fn a_good_one() {
+        check(GOOD, Output::Human, 0, &expect![[r#"
+            reaper.toml:8:28: warning: signals: KILL is not graceful: `kill = true` sends it after the last grace
+            reaper.toml: ok, 2 groups, 1 warning
+              queue  observes (profile laravel-queue): idle orphans get TERM, then KILL, 30s apart
+              own    enforces: idle orphans get INT, then KILL, 1m 5s apart, once a new master lives; busy ones too after 2h
+        "#]]);
+        check(GOOD, Output::Json, 0, &expect![[r#"
+            {"kind":"warning","file":"reaper.toml","line":8,"column":28,"message":"signals: KILL is not graceful: `kill = true` sends it after the last grace"}
+            {"kind":"result","file":"reaper.toml","ok":true,"errors":0,"warnings":1,"groups":[{"name":"queue","mode":"observe","profile":"laravel-queue","when":"always","signals":["TERM"],"kill":true,"grace_us":30000000,"deadline_us":0},{"name":"own","mode":"enforce","profile":null,"when":"replaced","signals":["INT","KILL"],"kill":false,"grace_us":65000000,"deadline_us":7200000000}]}
+        "#]]);
+    }
+
+    #[test]
+    fn a_bad_one() {
+        let bad = "[agent]\nlog_kep = 1\n[[group]]\nname = 'x'";
+        check(bad, Output::Human, 1, &expect![[r#"
+            reaper.toml:2:1: unknown key "log_kep" in [agent]: did you mean "log_keep"?
+            reaper.toml:3:1: this [[group]] has no [group.master] and no profile: one of them says what a master is
+            reaper.toml: 2 errors
+        "#]]);
+        check(bad, Output::Json, 1, &expect![[r#"
+            {"kind":"error","file":"reaper.toml","line":2,"column":1,"message":"unknown key \"log_kep\" in [agent]: did you mean \"log_keep\"?"}
+            {"kind":"error","file":"reaper.toml","line":3,"column":1,"message":"this [[group]] has no [group.master] and no profile: one of them says what a master is"}
+            {"kind":"result","file":"reaper.toml","ok":false,"errors":2,"warnings":0,"groups":[]}
+        "#]]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_a_finding() {
+        let mut out = Vec::new();
+        let args = CheckArgs { file: Some(PathBuf::from("/nonexistent/reaper.toml")) };
+        let error = run(&args, Output::Json, &mut out).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "/nonexistent/reaper.toml: cannot be opened: No such file or directory (os error 2)"
+        );
+        assert!(out.is_empty());
+    }
+}

@@ -196,10 +196,7 @@ fn matcher(cx: &mut Cx<'_>, node: &Node<'_>, schema: &Schema) -> Option<Matcher>
     };
     if table.is_empty() {
         let known = schema.keys.join(", ");
-        cx.error(
-            table.at,
-            &format!("an empty {} would mean every process: give one of {known}", schema.title),
-        );
+        cx.error(table.at, &format!("this {} is empty: give at least one of {known}", schema.title));
     }
     Some(matcher)
 }

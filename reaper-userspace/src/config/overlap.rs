@@ -69,6 +69,9 @@ fn covers(master: &[GlobMatcher], worker: &[GlobMatcher]) -> bool {
 fn examples(pattern: &Regex) -> Vec<String> {
     let Ok(hir) = regex_syntax::parse(pattern.as_str()) else { return Vec::new() };
     let mut lines = walk(&hir);
+    // Patterns are rarely anchored at both ends, and the master's may want to see a word's end.
+    let longer: Vec<String> = lines.iter().flat_map(|l| [format!("{l} a"), format!("a {l}")]).collect();
+    lines.extend(longer);
     // Assertions are ignored on the way, so what was built need not match.
     lines.retain(|line| pattern.is_match(line));
     lines.sort_by_key(String::len);
@@ -150,7 +153,7 @@ mod tests {
         assert!(examples(&regex("a$b")).is_empty());
         assert!(examples(&regex("(a{1000}){5}")).is_empty());
         // 2^20 combinations, of which a few are enough.
-        assert!(examples(&regex(&"(a|b)".repeat(20))).len() <= EXAMPLES);
+        assert!(examples(&regex(&"(a|b)".repeat(20))).len() <= 3 * EXAMPLES);
     }
 
     #[test]
@@ -159,6 +162,8 @@ mod tests {
         assert_eq!(cmdlines("artisan horizon", "artisan horizon:work"), found("artisan horizon:work"));
         assert_eq!(cmdlines("same", "same"), found("same"));
         assert_eq!(cmdlines("^b$", "^(aaa|b)$"), found("b"));
+        assert_eq!(cmdlines("^title [(]?", "^title"), found("title a"));
+        assert_eq!(cmdlines(" worker$", "worker"), found("a worker"));
         assert_eq!(cmdlines("artisan horizon$", "artisan horizon:work"), None);
         // Wider than the master's: a worker need not match.
         assert_eq!(cmdlines("artisan horizon$", "artisan"), None);

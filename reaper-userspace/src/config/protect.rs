@@ -1,8 +1,10 @@
 //! Thread names that are never signalled, whatever a configuration says.
 //!
-//! These are processes that look like orphans and are not (`docs`: live restore, detached on purpose), and those whose
-//! loss takes a host or other people's work with it. The list is a second fence: the first is that a process must match
-//! an enforcing group at all. A name too many costs an orphan that stays.
+//! These are processes that look like orphans and are not (live restore, detached on purpose), and those whose loss
+//! takes a host or other people's work with it. The list is a second fence: the first is that a process must match an
+//! enforcing group at all. A name too many costs an orphan that stays.
+
+use std::sync::LazyLock;
 
 use globset::GlobMatcher;
 
@@ -77,7 +79,10 @@ const BUILTIN: &[&str] = &[
 
 /// The built-in list. A name that does not compile would be missing; the test below sees to that.
 pub(super) fn builtin() -> Vec<GlobMatcher> {
-    BUILTIN.iter().filter_map(|glob| build_glob(glob, false).ok()).collect()
+    // Compiling takes longer than all the rest of loading a configuration.
+    static COMPILED: LazyLock<Vec<GlobMatcher>> =
+        LazyLock::new(|| BUILTIN.iter().filter_map(|glob| build_glob(glob, false).ok()).collect());
+    COMPILED.clone()
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub(super) struct Schema {
 
 const MATCHER: &[&str] = &["cmdline", "exe", "comm", "user", "cgroup", "unit"];
 
-pub(super) static ROOT: Schema = Schema { title: "a configuration", keys: &["agent", "group"] };
+pub(super) static ROOT: Schema = Schema { title: "this file", keys: &["agent", "group"] };
 pub(super) static AGENT: Schema = Schema {
     title: "[agent]",
     keys: &["log", "log_level", "log_max_size", "log_keep", "socket", "state", "metrics", "protect"],

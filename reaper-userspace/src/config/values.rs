@@ -21,6 +21,9 @@ const COMM_MAX: usize = 15;
 /// What fits into `sockaddr_un::sun_path`, unix(7), less the final NUL.
 const SUN_PATH_MAX: usize = 107;
 
+/// Where a glob stops to be plain text.
+const WILDCARDS: [char; 5] = ['*', '?', '[', '{', '\\'];
+
 /// Ten years: no time can be added to such a length and leave [`Ns`].
 const LONGEST: u128 = 10 * 365 * 24 * 3600 * 1_000_000_000;
 
@@ -81,7 +84,7 @@ pub(super) fn some_list<'a, 'i, T>(
     item: impl FnMut(&mut Cx<'_>, &'a Node<'i>) -> Option<T>,
 ) -> Option<Vec<T>> {
     if matches!(node.get_ref(), DeValue::Array(a) if a.is_empty()) {
-        cx.bad(node, &format!("expected at least one of {expected}, found an empty list"));
+        cx.bad(node, &format!("expected a list of {expected}, found an empty one"));
         return None;
     }
     list(cx, node, expected, item)
@@ -205,13 +208,14 @@ fn regex_problem(pattern: &str, error: &regex::Error) -> String {
 pub(super) fn comm_glob(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<GlobMatcher> {
     let text = glob_text(cx, node)?;
     let matcher = reported(cx, node, build_glob(text, false))?;
-    if !has_wildcards(text) && text.len() > COMM_MAX {
-        let cut =
-            text.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|end| *end <= COMM_MAX).last();
-        let cut = text.get(..cut.unwrap_or_default()).unwrap_or_default();
+    let literal = text.split(WILDCARDS).next().unwrap_or_default();
+    if literal.len() > COMM_MAX {
+        let ends = literal.char_indices().map(|(i, c)| i + c.len_utf8());
+        let kept = ends.take_while(|end| *end <= COMM_MAX).last().unwrap_or_default();
+        let kept = literal.get(..kept).unwrap_or_default();
         cx.odd(
             node,
-            &format!("{text:?} never matches: the kernel keeps {COMM_MAX} bytes of a name, {cut:?}"),
+            &format!("{text:?} never matches: the kernel keeps {COMM_MAX} bytes of a name, {kept:?}"),
         );
     }
     Some(matcher)
@@ -275,7 +279,7 @@ pub(super) fn build_glob(text: &str, paths: bool) -> Result<GlobMatcher, globset
 }
 
 pub(super) fn has_wildcards(glob: &str) -> bool {
-    glob.contains(['*', '?', '[', '{', '\\'])
+    glob.contains(WILDCARDS)
 }
 
 /// A user by name or number.
