@@ -113,13 +113,13 @@ fn count(n: usize, what: &str) -> String {
 /// A group in one line: "enforces (profile x): idle orphans get TERM, KILL after 30s".
 fn summary(group: &Group) -> String {
     let stop = &group.stop;
-    let verb = match group.mode {
-        Mode::Observe => "observes",
-        Mode::Enforce => "enforces",
+    let (verb, get) = match group.mode {
+        Mode::Observe => ("observes", "would get"),
+        Mode::Enforce => ("enforces", "get"),
     };
     let profile = group.profile.as_ref().map(|p| format!(" (profile {p})")).unwrap_or_default();
     let signals: Vec<String> = stop.signals.iter().map(Signal::to_string).collect();
-    let mut line = format!("{verb}{profile}: idle orphans get {}", signals.join(", then "));
+    let mut line = format!("{verb}{profile}: idle orphans {get} {}", signals.join(", then "));
     let kill = if stop.kill { ", then KILL" } else { "" };
     line.push_str(kill);
     line.push_str(&format!(", {} apart", length(stop.grace)));
@@ -205,31 +205,51 @@ mod tests {
 
     #[test]
     fn a_good_one() {
-        check(GOOD, Output::Human, 0, &expect![[r#"
+        check(
+            GOOD,
+            Output::Human,
+            0,
+            &expect![[r#"
             reaper.toml:8:28: warning: signals: KILL is not graceful: `kill = true` sends it after the last grace
             reaper.toml: ok, 2 groups, 1 warning
-              queue  observes (profile laravel-queue): idle orphans get TERM, then KILL, 30s apart
+              queue  observes (profile laravel-queue): idle orphans would get TERM, then KILL, 30s apart
               own    enforces: idle orphans get INT, then KILL, 1m 5s apart, once a new master lives; busy ones too after 2h
-        "#]]);
-        check(GOOD, Output::Json, 0, &expect![[r#"
+        "#]],
+        );
+        check(
+            GOOD,
+            Output::Json,
+            0,
+            &expect![[r#"
             {"kind":"warning","file":"reaper.toml","line":8,"column":28,"message":"signals: KILL is not graceful: `kill = true` sends it after the last grace"}
             {"kind":"result","file":"reaper.toml","ok":true,"errors":0,"warnings":1,"groups":[{"name":"queue","mode":"observe","profile":"laravel-queue","when":"always","signals":["TERM"],"kill":true,"grace_us":30000000,"deadline_us":0},{"name":"own","mode":"enforce","profile":null,"when":"replaced","signals":["INT","KILL"],"kill":false,"grace_us":65000000,"deadline_us":7200000000}]}
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_bad_one() {
         let bad = "[agent]\nlog_kep = 1\n[[group]]\nname = 'x'";
-        check(bad, Output::Human, 1, &expect![[r#"
+        check(
+            bad,
+            Output::Human,
+            1,
+            &expect![[r#"
             reaper.toml:2:1: unknown key "log_kep" in [agent]: did you mean "log_keep"?
             reaper.toml:3:1: this [[group]] has no [group.master] and no profile: one of them says what a master is
             reaper.toml: 2 errors
-        "#]]);
-        check(bad, Output::Json, 1, &expect![[r#"
+        "#]],
+        );
+        check(
+            bad,
+            Output::Json,
+            1,
+            &expect![[r#"
             {"kind":"error","file":"reaper.toml","line":2,"column":1,"message":"unknown key \"log_kep\" in [agent]: did you mean \"log_keep\"?"}
             {"kind":"error","file":"reaper.toml","line":3,"column":1,"message":"this [[group]] has no [group.master] and no profile: one of them says what a master is"}
             {"kind":"result","file":"reaper.toml","ok":false,"errors":2,"warnings":0,"groups":[]}
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]

@@ -5,11 +5,10 @@ use std::path::PathBuf;
 
 use globset::GlobMatcher;
 
+use super::patterns::comm_glob;
 use super::protect;
 use super::reader::{AGENT, Cx, Node, Table};
-use super::values::{
-    absolute_path, choice, comm_glob, list, log_target, number, size, socket_addr, socket_path,
-};
+use super::values::{absolute_path, choice, list, log_target, number, size, socket_addr, socket_path};
 use crate::core::rules::LogLevel;
 
 /// A file smaller than this would be rotated every few records.

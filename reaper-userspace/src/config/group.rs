@@ -9,10 +9,10 @@ use toml::de::DeTable;
 
 use super::ConfigErrors;
 use super::overlap;
+use super::patterns::{build_glob, comm_glob, path_glob, regex, unit_globs};
 use super::reader::{At, Cx, GROUP, IDLE, MASTER, Node, PROFILE, STOP, Schema, Table, WORKER};
 use super::values::{
-    boolean, build_glob, choice, comm_glob, duration, endpoint, list, number, path_glob, regex, signal,
-    some_duration, some_list, string, unit_globs, user,
+    boolean, choice, duration, endpoint, list, number, signal, some_duration, some_list, string, user,
 };
 use crate::core::ids::{MS, Ns, SECOND};
 use crate::core::rules::{Group, IdleRules, Matcher, Mode, Proof, Signal, StopRules, When};

@@ -17,6 +17,7 @@ mod agent;
 mod diagnostic;
 mod group;
 mod overlap;
+mod patterns;
 mod protect;
 mod reader;
 #[cfg(test)]

@@ -9,8 +9,8 @@ use globset::GlobMatcher;
 use regex::Regex;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
+use super::patterns::has_wildcards;
 use super::reader::Cx;
-use super::values::has_wildcards;
 use crate::core::rules::Matcher;
 
 /// Alternatives multiply: no more examples than this are tried.
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn other_keys_must_let_the_worker_through_too() {
-        let comm = |glob: &str| super::super::values::build_glob(glob, false).ok();
+        let comm = |glob: &str| super::super::patterns::build_glob(glob, false).ok();
         let matcher = |c: &str| Matcher { cmdline: Some(regex("x")), comm: comm(c), ..Matcher::default() };
         let line = Some(Some("x".to_owned()));
         assert_eq!(overlap(&matcher("php*"), &matcher("php*")), line);

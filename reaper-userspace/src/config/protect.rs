@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use globset::GlobMatcher;
 
-use super::values::build_glob;
+use super::patterns::build_glob;
 
 /// Compared with at most 15 bytes of a name: longer names are cut or end in a wildcard.
 const BUILTIN: &[&str] = &[

@@ -9,6 +9,7 @@ use crate::core::rules::{Group, LogLevel, Mode, Proof, Signal, When};
 
 mod errors;
 mod fuzz;
+mod warnings;
 
 /// The example of the contract, whole.
 const CONTRACT: &str = r#"
@@ -55,6 +56,11 @@ max_kills = 50                         # per window, else the group stops enforc
 window = "1m"
 job_children = []                      # cmdline regexes of processes that are the job itself: never signalled
 "#;
+
+/// A group that is complete but for `rest`.
+fn with(rest: &str) -> String {
+    format!("[[group]]\nname = 'x'\nmaster.comm = 'x'\n{rest}")
+}
 
 fn parse(text: &str) -> Config {
     Config::parse("reaper.toml", text).unwrap()

@@ -1,0 +1,74 @@
+//! What is valid and probably not meant.
+
+use expect_test::{Expect, expect};
+
+use super::super::Config;
+use super::with;
+
+fn warnings(text: &str, expected: &Expect) {
+    let warnings = Config::parse("f", text).unwrap().warnings;
+    let lines: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    expected.assert_eq(&lines.join("\n"));
+}
+
+#[test]
+fn values_that_match_nothing_or_everything() {
+    warnings("", &expect!["f:1:1: there is no [[group]]: nothing is watched"]);
+    warnings(
+        &with("stop.signals = ['TERM', 'kill']"),
+        &expect!["f:4:25: signals: KILL is not graceful: `kill = true` sends it after the last grace"],
+    );
+    warnings(
+        "agent.protect = ['containerd-shim-runc-v2', 'containerd-shim*', 'containerd-shim-*']\ngroup = []",
+        &expect![[r#"
+            f:1:18: protect: "containerd-shim-runc-v2" never matches: the kernel keeps 15 bytes of a name, "containerd-shim"
+            f:1:65: protect: "containerd-shim-*" never matches: the kernel keeps 15 bytes of a name, "containerd-shim""#]],
+    );
+    warnings(
+        &with("worker = { exe = 'php', cgroup = 'system.slice/**' }"),
+        &expect![[r#"
+        f:4:18: exe: "php" never matches: it is compared with a path, which begins with "/"
+        f:4:34: cgroup: "system.slice/**" never matches: it is compared with a path, which begins with "/""#]],
+    );
+    warnings(
+        &with("worker = { comm = 'y', cmdline = '.*' }"),
+        &expect![
+            "f:4:34: cmdline: this pattern also matches an empty command line, so it may match every process"
+        ],
+    );
+    // The fifteenth byte is half a character: the name is cut before it.
+    warnings(
+        &with("idle.children = ['aaaaaaaaaaaaaaéé']"),
+        &expect![[
+            r#"f:4:18: children: "aaaaaaaaaaaaaaéé" never matches: the kernel keeps 15 bytes of a name, "aaaaaaaaaaaaaa""#
+        ]],
+    );
+}
+
+#[test]
+fn workers_that_look_like_masters() {
+    let group = |master: &str, worker: &str| {
+        format!(
+            "[[group]]\nname = 'x'\n[group.master]\ncmdline = '{master}'\n[group.worker]\ncmdline = '{worker}'"
+        )
+    };
+    warnings(
+        &group("artisan horizon", "artisan horizon:(work|supervisor)"),
+        &expect![[
+            r#"f:5:1: the workers of group "x" also match its [group.master]: a worker such as "artisan horizon:work" that loses its master is taken for an heir or a new master, and is never stopped"#
+        ]],
+    );
+    warnings(&group("artisan horizon$", "artisan horizon:(work|supervisor)"), &expect![[""]]);
+    warnings(
+        &with("worker.comm = 'x'"),
+        &expect![[
+            r#"f:4:1: the workers of group "x" also match its [group.master]: a worker that loses its master is taken for an heir or a new master, and is never stopped"#
+        ]],
+    );
+    warnings(
+        "[[group]]\nname = 'x'\nprofile = 'php-fpm'\n[group.worker]\ncmdline = '^php-fpm: master process'",
+        &expect![[
+            r#"f:1:1: the workers of group "x" also match its [group.master]: a worker such as "php-fpm: master process a" that loses its master is taken for an heir or a new master, and is never stopped"#
+        ]],
+    );
+}
