@@ -25,7 +25,7 @@ use crate::core::input::{Fired, Input, Sampled};
 use crate::core::records::{Event, Record};
 use crate::core::rules::{Mode, Signal};
 use crate::event_log::{EventLog, LogTarget};
-use crate::kernel::{DEFAULT_RING_BYTES, Events, Probes, WAKE_INTERVAL_NS};
+use crate::kernel::{DEFAULT_RING_BYTES, Events, Probes};
 use crate::procfs;
 use crate::signal::{Held, SignalError};
 use socket::{GroupStatus, Socket, Status};
@@ -94,11 +94,8 @@ pub struct Agent {
     /// Executable and cgroup are read only if a pattern asks for them.
     needs_place: bool,
     held: Option<Held>,
-    /// When the ring buffer is emptied once more: the kernel does not wake the agent for every event.
-    linger: Option<Ns>,
     /// When a dump that failed is tried again.
     resync_at: Option<Ns>,
-    inbox: Vec<Input>,
 }
 
 /// What `agent_started` tells.
@@ -117,7 +114,8 @@ impl Agent {
         let state_dir = StateDir::open(&config.agent.state)?;
         let state = state_dir.load()?;
         let mut probes = Probes::load(DEFAULT_RING_BYTES)?;
-        let events = probes.attach()?;
+        let events = probes.events()?;
+        probes.attach()?;
         let about = About { kernel: preflight::kernel_release(), config: config.file.clone(), mode: mode_of(&config) };
         let mut agent = Self {
             settings,
@@ -131,9 +129,7 @@ impl Agent {
             about,
             needs_place: false,
             held: None,
-            linger: None,
             resync_at: None,
-            inbox: Vec::new(),
         };
         agent.say_started();
         agent.configure(config);
@@ -144,19 +140,22 @@ impl Agent {
 
     /// Runs until `shutdown` comes. SIGHUP reloads.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let programs_log = self.probes.forward_log()?;
+        tokio::pin!(programs_log);
         let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
         tokio::pin!(shutdown);
         loop {
             self.settle();
             let asked = tokio::select! {
                 () = &mut shutdown => break,
-                woken = self.events.woken() => Asked::Events(woken),
+                ready = self.events.readable() => Asked::Events(ready),
                 () = sleep_until(self.next_deadline()) => Asked::Tick,
                 _ = hang_up(&mut hangup) => Asked::Reload,
                 stream = self.socket.asked() => Asked::Status(stream),
+                ended = &mut programs_log => Asked::Events(ended),
             };
             match asked {
-                Asked::Events(woken) => woken.context("cannot wait for the ring buffer")?,
+                Asked::Events(ready) => ready.context("cannot wait for the ring buffer")?,
                 Asked::Tick => self.core.handle(clock::now(), Input::Tick),
                 Asked::Reload => self.reload(),
                 Asked::Status(stream) => {
@@ -189,14 +188,25 @@ impl Agent {
         }
     }
 
+    /// Everything that the kernel has written by now.
     fn drain(&mut self) {
-        let mut inbox = std::mem::take(&mut self.inbox);
-        self.events.drain(clock::now(), &mut inbox);
-        self.linger = (!inbox.is_empty()).then(|| clock::now() + WAKE_INTERVAL_NS);
-        for input in inbox.drain(..) {
-            self.core.handle(clock::now(), input);
+        let core = &mut self.core;
+        let mut records = 0;
+        loop {
+            let drained = self.events.drain(|input| core.handle(clock::now(), input));
+            records += drained.records;
+            if !drained.more {
+                break;
+            }
         }
-        self.inbox = inbox;
+        if records == 0 {
+            return;
+        }
+        // A loss may be the last thing that a CPU had to say.
+        match self.events.losses() {
+            Ok(loss) => loss.into_iter().for_each(|lost| self.core.handle(clock::now(), lost)),
+            Err(e) => tracing::error!("cannot read the loss counters: {e}"),
+        }
     }
 
     fn perform(&mut self, effect: Effect) {
@@ -348,7 +358,7 @@ impl Agent {
     }
 
     fn next_deadline(&self) -> Option<Ns> {
-        [self.core.next_deadline(), self.linger, self.resync_at].into_iter().flatten().min()
+        [self.core.next_deadline(), self.resync_at].into_iter().flatten().min()
     }
 
     fn status(&self) -> Status {

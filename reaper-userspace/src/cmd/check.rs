@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::Output;
 use crate::config::{Config, Diagnostic};
+use crate::output::OutputFormat;
 use crate::core::ids::Ns;
 use crate::core::rules::{Group, Mode, Signal, When};
 
@@ -59,7 +59,7 @@ struct GroupLine<'a> {
 ///
 /// # Errors
 /// If the file cannot be read or `out` not written.
-pub fn run(args: &CheckArgs, output: Output, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+pub fn run(args: &CheckArgs, output: OutputFormat, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let file = args.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
     let (errors, config) = match Config::load(file) {
         Ok(config) => (Vec::new(), Some(config)),
@@ -67,8 +67,8 @@ pub fn run(args: &CheckArgs, output: Output, out: &mut dyn Write) -> anyhow::Res
         Err(e) => (e.diagnostics().to_vec(), None),
     };
     match output {
-        Output::Human => human(out, file, &errors, config.as_ref()),
-        Output::Json => json(out, file, &errors, config.as_ref()),
+        OutputFormat::Human => human(out, file, &errors, config.as_ref()),
+        OutputFormat::Json => json(out, file, &errors, config.as_ref()),
     }
     .context("cannot write the result")?;
     Ok(if config.is_some() { ExitCode::SUCCESS } else { ExitCode::from(1) })
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     /// The exit status and what is printed, with the directory left out.
-    fn check(text: &str, output: Output, status: u8, expected: &Expect) {
+    fn check(text: &str, output: OutputFormat, status: u8, expected: &Expect) {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("reaper.toml");
         fs::write(&file, text).unwrap();
@@ -207,7 +207,7 @@ mod tests {
     fn a_good_one() {
         check(
             GOOD,
-            Output::Human,
+            OutputFormat::Human,
             0,
             &expect![[r#"
             reaper.toml:8:28: warning: signals: KILL is not graceful: `kill = true` sends it after the last grace
@@ -218,7 +218,7 @@ mod tests {
         );
         check(
             GOOD,
-            Output::Json,
+            OutputFormat::Json,
             0,
             &expect![[r#"
             {"kind":"warning","file":"reaper.toml","line":8,"column":28,"message":"signals: KILL is not graceful: `kill = true` sends it after the last grace"}
@@ -232,7 +232,7 @@ mod tests {
         let bad = "[agent]\nlog_kep = 1\n[[group]]\nname = 'x'";
         check(
             bad,
-            Output::Human,
+            OutputFormat::Human,
             1,
             &expect![[r#"
             reaper.toml:2:1: unknown key "log_kep" in [agent]: did you mean "log_keep"?
@@ -242,7 +242,7 @@ mod tests {
         );
         check(
             bad,
-            Output::Json,
+            OutputFormat::Json,
             1,
             &expect![[r#"
             {"kind":"error","file":"reaper.toml","line":2,"column":1,"message":"unknown key \"log_kep\" in [agent]: did you mean \"log_keep\"?"}
@@ -256,7 +256,7 @@ mod tests {
     fn what_cannot_be_read_is_not_a_finding() {
         let mut out = Vec::new();
         let args = CheckArgs { file: Some(PathBuf::from("/nonexistent/reaper.toml")) };
-        let error = run(&args, Output::Json, &mut out).unwrap_err();
+        let error = run(&args, OutputFormat::Json, &mut out).unwrap_err();
         assert_eq!(
             error.to_string(),
             "/nonexistent/reaper.toml: cannot be opened: No such file or directory (os error 2)"

@@ -10,6 +10,7 @@ use super::protect;
 use super::reader::{AGENT, Cx, Node, Table};
 use super::values::{absolute_path, choice, list, log_target, number, size, socket_addr, socket_path};
 use crate::core::rules::LogLevel;
+use crate::event_log::LogTarget;
 
 /// A file smaller than this would be rotated every few records.
 const SMALLEST_LOG: u64 = 4096;
@@ -29,15 +30,6 @@ pub struct AgentSettings {
     pub state: PathBuf,
     /// Where Prometheus reads; `None` is off.
     pub metrics: Option<SocketAddr>,
-}
-
-/// Where the event log goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogTarget {
-    /// To standard output, `-`.
-    Stdout,
-    /// Into this file, with rotation.
-    File(PathBuf),
 }
 
 impl Default for AgentSettings {

@@ -24,7 +24,7 @@ mod reader;
 mod tests;
 mod values;
 
-pub use agent::{AgentSettings, LogTarget};
+pub use agent::AgentSettings;
 pub use diagnostic::{ConfigErrors, Diagnostic, Position};
 
 /// A configuration is written by people: what is larger is another kind of file, bytes.

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use nix::unistd::User;
 use toml::de::DeValue;
 
-use super::LogTarget;
 use super::diagnostic::nearest;
 use super::reader::{Cx, Node, describe};
+use crate::event_log::LogTarget;
 use crate::core::ids::Ns;
 use crate::core::rules::Signal;
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::core::ids::{MS, SECOND};
 use crate::core::rules::{Group, LogLevel, Mode, Proof, Signal, When};
+use crate::event_log::LogTarget;
 
 mod errors;
 mod fuzz;
