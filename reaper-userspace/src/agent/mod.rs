@@ -5,6 +5,7 @@
 //! sleeps until the kernel wakes it, the core's next deadline comes, or a signal asks for something.
 
 pub mod preflight;
+mod snapshot;
 pub mod socket;
 pub mod state;
 
@@ -146,10 +147,11 @@ impl Agent {
         tokio::pin!(shutdown);
         loop {
             self.settle();
+            let deadline = self.next_deadline();
             let asked = tokio::select! {
                 () = &mut shutdown => break,
                 ready = self.events.readable() => Asked::Events(ready),
-                () = sleep_until(self.next_deadline()) => Asked::Tick,
+                () = sleep_until(deadline) => Asked::Tick,
                 _ = hang_up(&mut hangup) => Asked::Reload,
                 stream = self.socket.asked() => Asked::Status(stream),
                 ended = &mut programs_log => Asked::Events(ended),
@@ -279,7 +281,8 @@ impl Agent {
     /// All tasks, and then what happened while they were dumped.
     fn dump(&mut self) -> anyhow::Result<()> {
         let at = clock::now();
-        let tasks = self.probes.tasks().context("cannot dump all processes")?;
+        let mut tasks = self.probes.tasks().context("cannot dump all processes")?;
+        snapshot::add_hidden(at, &mut tasks);
         let now = clock::now();
         self.core.handle(now, Input::Snapshot { at, took_ns: now - at, tasks });
         self.drain();

@@ -91,7 +91,7 @@ impl Bereaved {
     /// When an open fate is looked at again: soon at first, then less often.
     pub fn poll_again(&mut self, now: Ns) -> Ns {
         let pause = self.pause.max(FIRST_POLL);
-        self.pause = pause * 2;
+        self.pause = pause.saturating_mul(2).min(DETACH_WITHIN);
         let end = self.since.saturating_add(DETACH_WITHIN);
         let at = now.saturating_add(pause);
         if now < end { at.min(end) } else { at.min(now.saturating_add(SECOND)) }

@@ -311,11 +311,14 @@ impl Tree {
         if !self[node].flags.tracked || self.tombstones_above(node) >= TOMBSTONES_IN_A_ROW {
             // Nobody will ask about this generation: its children descend from the one before.
             let grandmother = self[node].born_of;
+            // Held until the last child has moved on.
+            self[node].heirs_of_line += 1;
             for &child in &exited.moved {
                 if self[child].born_of == Some(node) {
                     self.set_born_of(child, grandmother);
                 }
             }
+            self[node].heirs_of_line -= 1;
         }
         self.forget_from(node);
     }
