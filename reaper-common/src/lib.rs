@@ -7,6 +7,8 @@
 //! Deliberately not here: what a record means. The agent turns it into a `core::input::Input`.
 #![no_std]
 
+pub mod layout;
+
 use core::mem::size_of;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -24,6 +26,17 @@ pub const ARGV_MAX: usize = 1024;
 
 /// How many ancestors the exit program and the iterator look at before they answer [`adopter::UNKNOWN`].
 pub const ANCESTORS_MAX: u32 = 64;
+
+/// How the programs and the agent agree on wake-ups, in nanoseconds.
+///
+/// A wake-up costs twenty times what a record costs, so a record does not wake the agent by itself. A program wakes it
+/// when the exit may orphan somebody, when another [`WAKE_BYTES`] are pending, or when the last wake-up by any CPU is
+/// longer ago than this. A record that comes sooner after a wake-up lies in the ring without a sound: so the agent, after
+/// every drain that found something, drains once more, a little later than this.
+pub const WAKE_INTERVAL_NS: u64 = 20_000_000;
+
+/// Bytes in the ring buffer at whose multiples a program wakes the agent in any case.
+pub const WAKE_BYTES: u64 = 16 * 1024;
 
 /// Values of [`Header::kind`].
 pub mod kind {

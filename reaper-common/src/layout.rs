@@ -1,0 +1,125 @@
+//! Where the running kernel keeps what the programs read.
+//!
+//! rustc emits no CO-RE relocations, so the agent looks the offsets up in `/sys/kernel/btf/vmlinux` and writes this
+//! struct over a global in the object's read-only data before it loads it. The kernel freezes that map, so its verifier
+//! sees constants and checks every load against its own BTF: a wrong offset is a program that does not load, not a wrong
+//! value.
+//!
+//! Offsets are in bytes from the start of the struct, those that end in `_bit` in bits. [`MISSING`] marks a field that
+//! this kernel does not have; the branch that reads it is then dead code to the verifier.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// The value of a field that this kernel does not have.
+pub const MISSING: i64 = -1;
+
+/// Name of the global in the object that holds a [`Layout`].
+pub const SYMBOL: &str = "REAPER_LAYOUT";
+
+/// The layout of the kernel structs that the programs read.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Layout {
+    /// `task_struct::pid`.
+    pub task_pid: i64,
+    /// `task_struct::tgid`.
+    pub task_tgid: i64,
+    /// `task_struct::flags`.
+    pub task_flags: i64,
+    /// `task_struct::exit_code`.
+    pub task_exit_code: i64,
+    /// `task_struct::real_parent`.
+    pub task_real_parent: i64,
+    /// `task_struct::group_leader`.
+    pub task_group_leader: i64,
+    /// `task_struct::start_boottime`, nanoseconds.
+    pub task_start_boottime: i64,
+    /// `task_struct::signal`.
+    pub task_signal: i64,
+    /// `task_struct::comm`.
+    pub task_comm: i64,
+    /// `task_struct::children`.
+    pub task_children: i64,
+    /// `task_struct::thread_pid`.
+    pub task_thread_pid: i64,
+    /// `task_struct::real_cred`.
+    pub task_real_cred: i64,
+    /// `task_struct::mm`.
+    pub task_mm: i64,
+    /// `signal_struct::live`.
+    pub signal_live: i64,
+    /// `signal_struct::nr_threads`.
+    pub signal_nr_threads: i64,
+    /// `signal_struct::flags`.
+    pub signal_flags: i64,
+    /// `signal_struct::group_exit_code`.
+    pub signal_group_exit_code: i64,
+    /// `signal_struct::pids[PIDTYPE_SID]`.
+    pub signal_session: i64,
+    /// `signal_struct::is_child_subreaper`, one bit.
+    pub signal_is_child_subreaper_bit: i64,
+    /// `signal_struct::has_child_subreaper`, one bit.
+    pub signal_has_child_subreaper_bit: i64,
+    /// `pid::level`.
+    pub pid_level: i64,
+    /// `pid::numbers`.
+    pub pid_numbers: i64,
+    /// Bytes of a `struct upid`, the element of `pid::numbers`.
+    pub upid_size: i64,
+    /// `upid::nr`.
+    pub upid_nr: i64,
+    /// `upid::ns`.
+    pub upid_ns: i64,
+    /// `pid_namespace::child_reaper`.
+    pub ns_child_reaper: i64,
+    /// `cred::uid`.
+    pub cred_uid: i64,
+    /// `mm_struct::arg_start`, or [`MISSING`].
+    pub mm_arg_start: i64,
+    /// `mm_struct::arg_end`, or [`MISSING`].
+    pub mm_arg_end: i64,
+    /// `linux_binprm::filename`, or [`MISSING`].
+    pub binprm_filename: i64,
+    /// `list_head::next`.
+    pub list_next: i64,
+    /// 1 if the tracepoint sched_process_exit passes `group_dead` (about 6.16), else 0.
+    pub exit_has_group_dead: i64,
+}
+
+impl Layout {
+    /// Every field [`MISSING`]: what the object holds until the agent writes the real one.
+    pub const EMPTY: Self = Self {
+        task_pid: MISSING,
+        task_tgid: MISSING,
+        task_flags: MISSING,
+        task_exit_code: MISSING,
+        task_real_parent: MISSING,
+        task_group_leader: MISSING,
+        task_start_boottime: MISSING,
+        task_signal: MISSING,
+        task_comm: MISSING,
+        task_children: MISSING,
+        task_thread_pid: MISSING,
+        task_real_cred: MISSING,
+        task_mm: MISSING,
+        signal_live: MISSING,
+        signal_nr_threads: MISSING,
+        signal_flags: MISSING,
+        signal_group_exit_code: MISSING,
+        signal_session: MISSING,
+        signal_is_child_subreaper_bit: MISSING,
+        signal_has_child_subreaper_bit: MISSING,
+        pid_level: MISSING,
+        pid_numbers: MISSING,
+        upid_size: MISSING,
+        upid_nr: MISSING,
+        upid_ns: MISSING,
+        ns_child_reaper: MISSING,
+        cred_uid: MISSING,
+        mm_arg_start: MISSING,
+        mm_arg_end: MISSING,
+        binprm_filename: MISSING,
+        list_next: MISSING,
+        exit_has_group_dead: MISSING,
+    };
+}
