@@ -1,0 +1,54 @@
+//! `sched_process_exit`: the last thread of a process dies. The record says who will adopt its children, which makes the
+//! reparenting an event of the same stream although no tracepoint reports it.
+//!
+//! The tracepoint comes early in do_exit: the children still have their old parent, and the memory may still be mapped.
+
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use reaper_common::{Exit, kind};
+
+use crate::kernel::{Signal, Task, exit_has_group_dead};
+use crate::reparent::adopter_of;
+use crate::ring;
+
+/// Arguments: task and, since about 6.16, whether it is the last thread (include/trace/events/sched.h).
+#[btf_tracepoint(function = "sched_process_exit")]
+fn process_exit(ctx: BtfTracePointContext) -> u32 {
+    let Some(task) = Task::new(ctx.arg(0)) else {
+        return 0;
+    };
+    let Some(signal) = task.signal() else {
+        return 0;
+    };
+    let last = if exit_has_group_dead() {
+        ctx.arg::<u64>(1) & 0xff != 0
+    } else {
+        // True for every thread that gets here after the last one lowered the count: the agent knows.
+        signal.live() == 0
+    };
+    if last {
+        died(task, signal);
+    }
+    0
+}
+
+/// Writes the record.
+#[inline(always)]
+fn died(task: Task, signal: Signal) {
+    let Some(leader) = task.group_leader() else {
+        return;
+    };
+    let adoption = adopter_of(task);
+    let header = ring::header(kind::EXIT);
+    let record = Exit {
+        header,
+        proc: task.process(),
+        adopter: adoption.by,
+        adopter_kind: adoption.kind,
+        status: signal.wait_status(leader),
+        comm: leader.comm(),
+    };
+    // This is the event that orphans somebody. Threads that are not released yet may have children of their own.
+    let urgent = task.has_children() || signal.has_other_threads();
+    ring::write(record, header.boot_ns, urgent);
+}

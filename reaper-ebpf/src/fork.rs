@@ -1,0 +1,41 @@
+//! `sched_process_fork`: a process is born. It is not running yet, so its record comes before all others about it.
+
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use reaper_common::{Fork, Proc, kind};
+
+use crate::kernel::{Signal, Task};
+use crate::ring;
+
+/// Arguments: parent, child (include/trace/events/sched.h). The first is who called; with `CLONE_PARENT` it is not the
+/// parent, so it is not read.
+#[btf_tracepoint(function = "sched_process_fork")]
+fn process_fork(ctx: BtfTracePointContext) -> u32 {
+    if let Some(child) = Task::new(ctx.arg(1))
+        && child.pid() == child.tgid()
+    {
+        born(child);
+    }
+    0
+}
+
+/// Writes the record.
+#[inline(always)]
+fn born(child: Task) {
+    let parent = match child.real_parent() {
+        Some(parent) => parent.process(),
+        None => Proc::default(),
+    };
+    let header = ring::header(kind::FORK);
+    let record = Fork {
+        header,
+        child: child.process(),
+        parent,
+        comm: child.comm(),
+        uid: child.uid(),
+        sid: child.signal().map_or(0, Signal::session),
+        flags: child.birth_flags(),
+        _pad: 0,
+    };
+    ring::write(record, header.boot_ns, false);
+}

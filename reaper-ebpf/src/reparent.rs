@@ -1,0 +1,95 @@
+//! Who adopts the children of a dying process: kernel/exit.c `find_new_reaper`, asked before the kernel asks itself.
+//!
+//! The kernel's rule has three steps. The first, a live thread of the same process, does not apply: the question is only
+//! asked of processes whose last thread dies. The other two are here in the kernel's own order of tests. The kernel's "live
+//! thread" (one without `PF_EXITING`) is `signal->live` here, which do_exit lowers a few instructions after it sets the
+//! flag. If the adopter dies in between, its own exit is an event of its own, after this one.
+
+use reaper_common::{ANCESTORS_MAX, Proc, adopter};
+
+use crate::kernel::Task;
+
+/// An answer: one of [`adopter`], and the process if it is [`adopter::KNOWN`].
+#[derive(Clone, Copy)]
+pub(crate) struct Adoption {
+    /// One of [`adopter`].
+    pub(crate) kind: u32,
+    /// Who.
+    pub(crate) by: Proc,
+}
+
+impl Adoption {
+    /// An answer without a process.
+    const fn nobody(kind: u32) -> Self {
+        Self { kind, by: Proc { start_ns: 0, tgid: 0, _pad: 0 } }
+    }
+
+    /// This process, or [`adopter::NONE`] for pid 0.
+    #[inline(always)]
+    fn by(by: Proc) -> Self {
+        if by.tgid == 0 { Self::nobody(adopter::NONE) } else { Self { kind: adopter::KNOWN, by } }
+    }
+}
+
+/// The process that adopts the children of `dying`, whose last thread dies or is dead.
+#[inline(always)]
+pub(crate) fn adopter_of(dying: Task) -> Adoption {
+    let (Some(pid), Some(signal)) = (dying.thread_pid(), dying.signal()) else {
+        return Adoption::nobody(adopter::UNKNOWN);
+    };
+    if signal.has_child_subreaper() {
+        match subreaper_above(dying, pid.level()) {
+            Found::Yes(by) => return Adoption::by(by),
+            Found::No => {}
+            Found::GaveUp => return Adoption::nobody(adopter::UNKNOWN),
+        }
+    }
+    let Some(by) = pid.child_reaper() else {
+        return Adoption::nobody(adopter::UNKNOWN);
+    };
+    if by.tgid == dying.tgid() { Adoption::nobody(adopter::NAMESPACE_DIES) } else { Adoption::by(by) }
+}
+
+/// The parent of `child` that will matter: its `real_parent`, or that one's adopter if it is dying already.
+#[inline(always)]
+pub(crate) fn parent_of(child: Task) -> Adoption {
+    let Some(parent) = child.real_parent() else {
+        return Adoption::nobody(adopter::NONE);
+    };
+    match parent.signal() {
+        Some(signal) if signal.live() == 0 && parent.tgid() != 0 => adopter_of(parent),
+        _ => Adoption::by(parent.process()),
+    }
+}
+
+/// How the walk up ended.
+enum Found {
+    /// At this subreaper.
+    Yes(Proc),
+    /// At the top, or at another pid namespace.
+    No,
+    /// After [`ANCESTORS_MAX`] ancestors, or at a hole.
+    GaveUp,
+}
+
+/// The nearest live subreaper above `dying` in the pid namespace of that level.
+#[inline(always)]
+fn subreaper_above(dying: Task, level: u32) -> Found {
+    let mut at = dying;
+    for _ in 0..ANCESTORS_MAX {
+        let Some(ancestor) = at.real_parent() else {
+            return Found::GaveUp;
+        };
+        at = ancestor;
+        let (Some(pid), Some(signal)) = (at.thread_pid(), at.signal()) else {
+            return Found::GaveUp;
+        };
+        if pid.level() != level || at.tgid() == 0 {
+            return Found::No;
+        }
+        if signal.is_child_subreaper() && signal.live() > 0 {
+            return Found::Yes(at.process());
+        }
+    }
+    Found::GaveUp
+}

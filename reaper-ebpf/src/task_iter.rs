@@ -1,0 +1,63 @@
+//! `iter/task`: a row for every live process, for the snapshot after loading and after a loss.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::seq_file;
+use aya_ebpf::helpers::bpf_seq_write;
+use reaper_common::{Task as Row, flag, kind};
+
+use crate::kernel::{Signal, Task};
+use crate::reparent::parent_of;
+use crate::ring;
+
+/// `struct bpf_iter__task`, kernel/bpf/task_iter.c: the interface of every iterator over tasks.
+#[repr(C)]
+struct Context {
+    meta: *const Meta,
+    /// NULL once, after the last task.
+    task: *const u8,
+}
+
+/// The beginning of `struct bpf_iter_meta`, include/linux/bpf.h.
+#[repr(C)]
+struct Meta {
+    seq: *mut seq_file,
+}
+
+/// aya-ebpf has no macro for iterators.
+#[unsafe(no_mangle)]
+#[cfg_attr(target_arch = "bpf", unsafe(link_section = "iter/task"))]
+extern "C" fn process_tasks(ctx: *mut c_void) -> i32 {
+    let ctx: *const Context = ctx.cast();
+    // SAFETY: the kernel calls an iterator with its context.
+    let (meta, task) = unsafe { ((*ctx).meta, (*ctx).task) };
+    let Some(task) = Task::new(task) else {
+        return 0;
+    };
+    if task.pid() == task.tgid()
+        && let Some(signal) = task.signal()
+        && signal.live() > 0
+    {
+        // SAFETY: the kernel passes its own `seq_file`.
+        row(unsafe { (*meta).seq }, task, signal);
+    }
+    0
+}
+
+/// Writes the row.
+#[inline(always)]
+fn row(seq: *mut seq_file, leader: Task, signal: Signal) {
+    let parent = parent_of(leader);
+    let row = Row {
+        header: ring::header(kind::TASK),
+        proc: leader.process(),
+        parent: parent.by,
+        parent_kind: parent.kind,
+        flags: leader.birth_flags() | if signal.is_child_subreaper() { flag::SUBREAPER } else { 0 },
+        uid: leader.uid(),
+        sid: signal.session(),
+        comm: leader.comm(),
+    };
+    // SAFETY: the row is on the stack and as long as stated. If the kernel's buffer is full it calls again later.
+    unsafe { bpf_seq_write(seq, (&raw const row).cast(), size_of::<Row>() as u32) };
+}
