@@ -1,1 +1,26 @@
-//! (under construction)
+//! The kernel's side of the agent: what happens to processes, as inputs of the core.
+//!
+//! [`Probes`] loads the programs of the crate `reaper-ebpf` and attaches them; [`Events`] hands out what they write;
+//! [`Probes::tasks`] dumps all processes. Underneath, [`btf`] reads the kernel's type information, [`offsets`] looks up in it
+//! where the programs find what they read, and [`decode`] turns bytes into inputs.
+//!
+//! What this module keeps true:
+//! - A process is (tgid, start of its leader), never a bare pid, and threads do not come out of here.
+//! - Inputs come in the order in which the kernel's programs reserved their records. A fork comes before anything else about the
+//!   child.
+//! - What was lost comes out as [`Input::Lost`](crate::core::input::Input::Lost), before anything that the same CPU
+//!   wrote after the loss.
+//!
+//! Deliberately not here: any state about processes, /proc, signals. On kernels before about 6.16 the exit of one process can
+//! come twice; that is for the core to see, which knows who is dead.
+
+pub mod btf;
+pub mod decode;
+mod events;
+pub mod offsets;
+mod probes;
+mod tasks;
+
+pub use events::{Drained, Events, FOLLOW_UP};
+pub use probes::{DEFAULT_RING_BYTES, LoadError, Probes, ProgramStats};
+pub use tasks::SnapshotError;

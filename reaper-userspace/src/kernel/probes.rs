@@ -1,0 +1,331 @@
+//! Loads the kernel programs and attaches them.
+//!
+//! They stay attached for as long as [`Probes`] lives; dropping it detaches them. Nothing is pinned.
+
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::time::Duration;
+
+use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::{BtfTracePoint, Program, ProgramError};
+use aya::util::KernelVersion;
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya_log::EbpfLogger;
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use nix::unistd::{SysconfVar, sysconf};
+use reaper_common::layout;
+use thiserror::Error;
+use zerocopy::IntoBytes as _;
+
+use super::btf::{self, Btf};
+use super::events::{Events, watch};
+use super::offsets::{self, OffsetError};
+
+/// The kernel programs, or nothing (see `build.rs`).
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/reaper-ebpf"));
+
+/// Size of the ring buffer unless the configuration says otherwise: about 90,000 births or deaths.
+pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
+
+/// Each program on a tracepoint: its name in the object, and the tracepoint's.
+const TRACEPOINTS: [(&str, &str); 3] = [
+    ("process_exit", "sched_process_exit"),
+    ("process_exec", "sched_process_exec"),
+    ("process_fork", "sched_process_fork"),
+];
+
+/// The program of the task iterator.
+pub(super) const ITERATOR: &str = "process_tasks";
+
+/// How much of the verifier's log an error shows: the end of it says what is wrong.
+const LOG_LINES: usize = 20;
+
+/// Bits of `CapEff` in /proc/PID/status, from include/uapi/linux/capability.h.
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
+const CAP_BPF: u32 = 39;
+
+/// Why the kernel programs cannot run.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The object is empty.
+    #[error("this reaper was built without its kernel programs: build it with `cargo xtask build`")]
+    NoPrograms,
+    /// The process may not load programs.
+    #[error(
+        "not permitted to load kernel programs: {} missing. Run reaper as root, or give its service these capabilities",
+        .0.join(" and ")
+    )]
+    Capabilities(Vec<&'static str>),
+    /// The kernel does not show its type information.
+    #[error(
+        "cannot read the kernel's type information ({path}): {0}. reaper needs Linux 5.10 or later with CONFIG_DEBUG_INFO_BTF",
+        path = btf::VMLINUX
+    )]
+    NoBtf(#[source] io::Error),
+    /// The kernel's type information does not have what the programs need.
+    #[error("the kernel's type information does not fit: {0}")]
+    Offsets(#[from] OffsetError),
+    /// The kernel refused a program.
+    #[error("the kernel refused the program {program}: {source}\n{log}")]
+    Refused {
+        /// The program's name.
+        program: &'static str,
+        /// What bpf(2) answered.
+        source: io::Error,
+        /// The last lines of the verifier's log.
+        log: String,
+    },
+    /// Something else about a program.
+    #[error("kernel program {program}: {source}")]
+    Program {
+        /// The program's name.
+        program: &'static str,
+        /// What it is.
+        source: Box<ProgramError>,
+    },
+    /// The object cannot be loaded: it is damaged, or its maps cannot be made.
+    #[error("loading the kernel programs: {0}")]
+    Object(#[source] Box<EbpfError>),
+    /// A map is missing, of another type, or taken already.
+    #[error("kernel map {map}: {reason}")]
+    Map {
+        /// The map's name.
+        map: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file descriptor cannot be watched.
+    #[error("watching a ring buffer: {0}")]
+    Watch(#[source] io::Error),
+}
+
+/// The loaded programs.
+#[derive(Debug)]
+pub struct Probes {
+    pub(super) ebpf: Ebpf,
+}
+
+/// What a program cost so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramStats {
+    /// Its name in the object.
+    pub name: &'static str,
+    /// How often it ran while the kernel counted (`kernel.bpf_stats_enabled`, or `BPF_ENABLE_STATS`); else 0.
+    pub runs: u64,
+    /// How long these runs took together.
+    pub time: Duration,
+    /// How often the kernel left it out because it was running on that CPU already (`recursion_misses`, since 5.12): a loss
+    /// that no counter of ours sees. Expected to be 0.
+    pub missed: u64,
+}
+
+impl Probes {
+    /// Loads the programs, with a ring buffer of `ring_bytes` (rounded up to a power of two of at least a page).
+    ///
+    /// # Errors
+    /// Every [`LoadError`] but those of maps.
+    pub fn load(ring_bytes: u32) -> Result<Self, LoadError> {
+        if OBJECT.is_empty() {
+            return Err(LoadError::NoPrograms);
+        }
+        check_capabilities()?;
+        let vmlinux = std::fs::read(btf::VMLINUX).map_err(LoadError::NoBtf)?;
+        let layout = offsets::layout(&Btf::parse(&vmlinux).map_err(OffsetError::from)?)?;
+        drop(vmlinux);
+        raise_memlock();
+
+        let btf = aya::Btf::from_sys_fs().map_err(|error| LoadError::Object(Box::new(error.into())))?;
+        let mut ebpf = EbpfLoader::new()
+            .btf(Some(&btf))
+            .override_global(layout::SYMBOL, layout.as_bytes(), true)
+            .map_max_entries("EVENTS", ring_size(ring_bytes))
+            .load(OBJECT)
+            .map_err(|error| LoadError::Object(Box::new(error)))?;
+        for (name, tracepoint) in TRACEPOINTS {
+            program::<BtfTracePoint>(&mut ebpf, name)?
+                .load(tracepoint, &btf)
+                .map_err(|error| refused(name, error))?;
+        }
+        program::<aya::programs::Iter>(&mut ebpf, ITERATOR)?
+            .load("task", &btf)
+            .map_err(|error| refused(ITERATOR, error))?;
+        Ok(Self { ebpf })
+    }
+
+    /// Attaches the programs: from here on the ring buffer fills. Take a snapshot afterwards, not before.
+    ///
+    /// # Errors
+    /// [`LoadError::Program`] if the kernel refuses, or if they are attached already.
+    pub fn attach(&mut self) -> Result<(), LoadError> {
+        for (name, _) in TRACEPOINTS {
+            program::<BtfTracePoint>(&mut self.ebpf, name)?.attach().map_err(|error| refused(name, error))?;
+        }
+        Ok(())
+    }
+
+    /// The reading end of the ring buffer. There is one: a second call fails. Needs a running tokio runtime.
+    ///
+    /// # Errors
+    /// [`LoadError::Map`] on a second call, [`LoadError::Watch`] if the runtime cannot watch the ring buffer.
+    pub fn events(&mut self) -> Result<Events, LoadError> {
+        let ring: RingBuf<MapData> = self.take_map("EVENTS")?;
+        let lost: PerCpuArray<MapData, u64> = self.take_map("LOST")?;
+        Events::new(ring, lost).map_err(LoadError::Watch)
+    }
+
+    /// A future that forwards what the programs have to say about rare errors, until it is dropped. There is one: a second
+    /// call fails. Needs a running tokio runtime, and tracing set up before with its bridge from the crate `log`
+    /// (tracing-subscriber's `init` does).
+    ///
+    /// # Errors
+    /// [`LoadError::Map`] on a second call, [`LoadError::Watch`] if the runtime cannot watch the ring buffer. The future
+    /// ends only if the runtime cannot watch it any more.
+    pub fn forward_log(&mut self) -> Result<impl Future<Output = io::Result<()>> + Send + use<>, LoadError> {
+        let logger = EbpfLogger::init(&mut self.ebpf)
+            .map_err(|error| LoadError::Map { map: "AYA_LOGS", reason: error.to_string() })?;
+        let mut logger = watch(logger).map_err(LoadError::Watch)?;
+        Ok(async move {
+            loop {
+                let mut guard = logger.readable_mut().await?;
+                guard.clear_ready();
+                guard.get_inner_mut().flush();
+            }
+        })
+    }
+
+    /// What each program cost so far.
+    ///
+    /// # Errors
+    /// [`LoadError::Program`] if the kernel does not tell.
+    pub fn stats(&self) -> Result<Vec<ProgramStats>, LoadError> {
+        let names = TRACEPOINTS.iter().map(|&(name, _)| name).chain([ITERATOR]);
+        names
+            .filter_map(|name| self.ebpf.program(name).map(|program| stats_of(name, program)))
+            .collect::<Result<_, _>>()
+    }
+
+    /// Takes a map out of the object.
+    fn take_map<M>(&mut self, map: &'static str) -> Result<M, LoadError>
+    where
+        M: TryFrom<aya::maps::Map, Error = MapError>,
+    {
+        let found = self.ebpf.take_map(map).ok_or_else(|| LoadError::Map {
+            map,
+            reason: "taken already, or not in the object".to_owned(),
+        })?;
+        M::try_from(found).map_err(|error| LoadError::Map { map, reason: error.to_string() })
+    }
+}
+
+/// A program of the object.
+pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, LoadError>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let error = |source| LoadError::Program { program: name, source: Box::new(source) };
+    ebpf.program_mut(name).ok_or_else(|| error(ProgramError::NotLoaded))?.try_into().map_err(error)
+}
+
+/// An error of aya with the verifier's log shortened.
+fn refused(program: &'static str, error: ProgramError) -> LoadError {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => LoadError::Refused {
+            program,
+            source: io_error,
+            log: last_lines(&verifier_log.to_string(), LOG_LINES),
+        },
+        other => LoadError::Program { program, source: Box::new(other) },
+    }
+}
+
+/// The last lines of a text that have something on them.
+fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+/// Says what is missing before the kernel says no more than EPERM.
+fn check_capabilities() -> Result<(), LoadError> {
+    let status = procfs::process::Process::myself().and_then(|myself| myself.status());
+    // If /proc does not tell, the kernel will.
+    status.map_or(Ok(()), |status| match missing_capabilities(status.capeff) {
+        missing if missing.is_empty() => Ok(()),
+        missing => Err(LoadError::Capabilities(missing)),
+    })
+}
+
+/// What loading tracing programs needs of an effective set (capabilities(7)): CAP_SYS_ADMIN stands for the other two.
+fn missing_capabilities(effective: u64) -> Vec<&'static str> {
+    let has = |bit: u32| effective & (1 << bit) != 0;
+    if has(CAP_SYS_ADMIN) {
+        return Vec::new();
+    }
+    [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")]
+        .into_iter()
+        .filter(|&(bit, _)| !has(bit))
+        .map(|(_, name)| name)
+        .collect()
+}
+
+/// Before 5.11 maps and programs count against RLIMIT_MEMLOCK, which is 64 KiB by default. If it cannot be raised, making
+/// the maps fails and says so.
+fn raise_memlock() {
+    if KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(5, 11, 0)) {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
+        tracing::warn!("cannot raise RLIMIT_MEMLOCK: {error}");
+    }
+}
+
+/// A size that the kernel takes for a ring buffer: a power of two, and a multiple of the page size.
+fn ring_size(wanted: u32) -> u32 {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|page| u32::try_from(page).ok());
+    wanted.max(page.unwrap_or(4096)).checked_next_power_of_two().unwrap_or(1 << 31)
+}
+
+fn stats_of(name: &'static str, program: &Program) -> Result<ProgramStats, LoadError> {
+    let error = |source| LoadError::Program { program: name, source: Box::new(source) };
+    let info = program.info().map_err(error)?;
+    Ok(ProgramStats {
+        name,
+        runs: info.run_count(),
+        time: info.run_time(),
+        missed: recursion_misses(program.fd().map_err(error)?.as_fd().as_raw_fd()),
+    })
+}
+
+/// `recursion_misses` of a program, which aya does not pass on; 0 on kernels that do not count it.
+fn recursion_misses(fd: i32) -> u64 {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+    let line = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"));
+    line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sysadmin_stands_for_the_others() {
+        assert_eq!(missing_capabilities(0), ["CAP_BPF", "CAP_PERFMON"]);
+        assert_eq!(missing_capabilities(1 << CAP_BPF), ["CAP_PERFMON"]);
+        assert!(missing_capabilities(1 << CAP_SYS_ADMIN).is_empty());
+        assert!(missing_capabilities(1 << CAP_BPF | 1 << CAP_PERFMON).is_empty());
+    }
+
+    #[test]
+    fn ring_sizes_are_powers_of_two() {
+        assert_eq!(ring_size(DEFAULT_RING_BYTES), DEFAULT_RING_BYTES);
+        assert!(ring_size(0) >= 4096);
+        assert_eq!(ring_size((8 << 20) + 1), 16 << 20);
+        assert_eq!(ring_size(u32::MAX), 1 << 31);
+    }
+
+    #[test]
+    fn the_end_of_a_log_is_kept() {
+        assert_eq!(last_lines("a\n\nb\nc\n\n", 2), "b\nc");
+        assert_eq!(last_lines("a", 2), "a");
+    }
+}
