@@ -107,7 +107,7 @@ fn tail(args: &TailArgs, default_log: PathBuf, sink: &mut Sink<'_>) -> anyhow::R
             let Skipped { foreign, torn } = skipped;
             writeln!(
                 sink.err,
-                "reaper: {}: skipped {foreign} lines that are no records and {torn} cut short",
+                "reaper: {}: lines skipped: {foreign} that are no records, {torn} cut short",
                 file.display()
             )?;
             told = skipped;

@@ -298,13 +298,13 @@ impl Source {
             let read = self.line.len() as u64;
             if self.line.last() == Some(&b'\n') {
                 self.torn = false;
+                let head = self.line[..self.line.len().min(ANCHOR)].to_owned();
+                self.anchor = Some((self.line_start, head));
+                self.line_start += read;
                 // The end of a line that was too long is no record either: it is left over for the parser to refuse.
                 if std::mem::take(&mut self.skipping) {
                     self.line.insert(0, 0);
                 }
-                let head = self.line[..self.line.len().min(ANCHOR)].to_owned();
-                self.anchor = Some((self.line_start, head));
-                self.line_start += read;
                 return Ok(Met::Line);
             }
             if read < MAX_LINE {

@@ -386,3 +386,19 @@ fn reads_and_follows_while_it_is_rotated() {
     assert!(fresh > 1);
     writer.join().expect("it wrote");
 }
+
+#[test]
+fn a_line_without_end_is_skipped_once() {
+    let (_dir, path) = temp();
+    let mut log = open(&path, 0, 0);
+    write(&mut log, &["one"]);
+    let record = fs::read_to_string(&path).expect("it is there");
+    // Its last part would be a record by itself.
+    fs::write(&path, "x".repeat(16 << 20) + &record).expect("written");
+    let mut reader = Reader::open(&path).expect("it opens");
+    reader.follow();
+    assert_eq!(seqs(&more(&mut reader)), [0; 0]);
+    write(&mut log, &["two"]);
+    assert_eq!(seqs(&more(&mut reader)), [2]);
+    assert_eq!(reader.skipped(), reader::Skipped { foreign: 1, torn: 0 });
+}

@@ -136,7 +136,7 @@ fn foreign_and_torn_lines_are_counted_on_stderr() {
     fs::write(&path, format!("a\x1b[2J\n{text}{{\"v\":1,")).expect("written");
     let (_, out, err) = tail_with(&path, &[], &mut || false);
     assert_eq!(seqs(&out).len(), 12);
-    assert!(err.ends_with("skipped 1 lines that are no records and 1 cut short\n"), "{err}");
+    assert!(err.ends_with("lines skipped: 1 that are no records, 1 cut short\n"), "{err}");
 }
 
 #[test]
