@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::cmd::{check::CheckArgs, demo::DemoArgs, demo_actor::ActorArgs, doctor::DoctorArgs, run::RunArgs, tail::TailArgs};
+use crate::cmd::{
+    check::CheckArgs, demo::DemoArgs, demo_actor::ActorArgs, doctor::DoctorArgs, run::RunArgs, tail::TailArgs,
+};
 use crate::output::{ColorChoice, OutputFormat};
 
 /// Stops worker processes that have lost their master and are idle, the moment both are true.

@@ -45,7 +45,8 @@ impl Held {
     /// Opens a pidfd for `key` and then checks that it is `key`.
     pub fn open(key: ProcKey) -> Result<Self, SignalError> {
         let pid = i32::try_from(key.tgid).ok().and_then(Pid::from_raw).ok_or(SignalError::Gone)?;
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(|e| system("pidfd_open", e))?;
+        let pidfd =
+            rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(|e| system("pidfd_open", e))?;
         match procfs::is_still(key) {
             Ok(()) => Ok(Self { pidfd, key }),
             Err(ReadError::Gone) => Err(SignalError::Gone),

@@ -117,7 +117,11 @@ impl Agent {
         let mut probes = Probes::load(DEFAULT_RING_BYTES)?;
         let events = probes.events()?;
         probes.attach()?;
-        let about = About { kernel: preflight::kernel_release(), config: config.file.clone(), mode: mode_of(&config) };
+        let about = About {
+            kernel: preflight::kernel_release(),
+            config: config.file.clone(),
+            mode: mode_of(&config),
+        };
         let mut agent = Self {
             settings,
             core: Core::new(std::process::id()),
@@ -161,7 +165,9 @@ impl Agent {
                 Asked::Tick => self.core.handle(clock::now(), Input::Tick),
                 Asked::Reload => self.reload(),
                 Asked::Status(stream) => {
-                    if let Err(e) = stream.context("cannot accept").and_then(|s| socket::answer(s, &self.status())) {
+                    if let Err(e) =
+                        stream.context("cannot accept").and_then(|s| socket::answer(s, &self.status()))
+                    {
                         tracing::debug!("{e:#}");
                     }
                 }
@@ -241,7 +247,9 @@ impl Agent {
     fn aim(&mut self, key: ProcKey) {
         self.held = None;
         let outcome = match self.log.flush() {
-            Err(e) => Sampled::Unreadable(format!("the event log cannot be written, so nobody is signalled: {e}")),
+            Err(e) => {
+                Sampled::Unreadable(format!("the event log cannot be written, so nobody is signalled: {e}"))
+            }
             Ok(()) => match Held::open(key) {
                 Ok(held) => {
                     self.held = Some(held);
@@ -301,7 +309,8 @@ impl Agent {
             g.master.needs_proc() || g.worker.as_ref().is_some_and(crate::core::rules::Matcher::needs_proc)
         });
         self.record(Event::ConfigLoaded { file: config.file, groups });
-        let (armed, broken) = (self.state.armed.iter().cloned().collect(), self.state.broken.iter().cloned().collect());
+        let (armed, broken) =
+            (self.state.armed.iter().cloned().collect(), self.state.broken.iter().cloned().collect());
         let at = clock::now();
         self.core.handle(at, Input::Configured { at, rules: Arc::new(rules), armed, broken });
     }

@@ -86,7 +86,8 @@ pub fn kernel_release() -> String {
 
 fn kernel() -> Check {
     let release = kernel_release();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or_default());
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or_default());
     let version = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
     if version < (5, 8) {
         let mend = "The ring buffer and the task iterator need Linux 5.8 or newer.";

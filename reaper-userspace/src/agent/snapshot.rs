@@ -39,7 +39,8 @@ pub(super) fn add_hidden(now: Ns, tasks: &mut Vec<Task>) {
 }
 
 fn missing_parents(tasks: &[Task], shown: &BTreeSet<ProcKey>) -> Vec<ProcKey> {
-    let parents = tasks.iter().filter_map(|t| if let Parent::Known(key) = t.parent { Some(key) } else { None });
+    let parents =
+        tasks.iter().filter_map(|t| if let Parent::Known(key) = t.parent { Some(key) } else { None });
     let missing: BTreeSet<ProcKey> = parents.filter(|key| !shown.contains(key)).collect();
     missing.into_iter().collect()
 }

@@ -63,13 +63,15 @@ impl Socket {
             ),
             // Left behind by an agent that was killed.
             Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(path).with_context(|| format!("cannot remove the stale {}", path.display()))?;
+                fs::remove_file(path)
+                    .with_context(|| format!("cannot remove the stale {}", path.display()))?;
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e).with_context(|| format!("cannot use the socket {}", path.display())),
         }
         if let Some(dir) = path.parent() {
-            fs::create_dir_all(dir).with_context(|| format!("cannot make {} for the socket", dir.display()))?;
+            fs::create_dir_all(dir)
+                .with_context(|| format!("cannot make {} for the socket", dir.display()))?;
         }
         let listener =
             UnixListener::bind(path).with_context(|| format!("cannot bind the socket {}", path.display()))?;
@@ -104,11 +106,15 @@ pub fn answer(stream: tokio::net::UnixStream, status: &Status) -> anyhow::Result
 pub fn ask(path: &Path) -> anyhow::Result<Option<Status>> {
     let mut stream = match UnixStream::connect(path) {
         Ok(stream) => stream,
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => return Ok(None),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            return Ok(None);
+        }
         Err(e) => return Err(e).with_context(|| format!("cannot connect to {}", path.display())),
     };
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut text = String::new();
     stream.read_to_string(&mut text).with_context(|| format!("no answer on {}", path.display()))?;
-    serde_json::from_str(&text).map(Some).with_context(|| format!("{} answered something else", path.display()))
+    serde_json::from_str(&text)
+        .map(Some)
+        .with_context(|| format!("{} answered something else", path.display()))
 }

@@ -32,7 +32,8 @@ pub struct State {
 impl StateDir {
     /// Makes the directory if it is not there.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(dir).with_context(|| format!("cannot make the state directory {}", dir.display()))?;
+        fs::create_dir_all(dir)
+            .with_context(|| format!("cannot make the state directory {}", dir.display()))?;
         let boot_id = fs::read_to_string(BOOT_ID).with_context(|| format!("cannot read {BOOT_ID}"))?;
         Ok(Self { file: dir.join("state.json"), boot_id: boot_id.trim().to_owned() })
     }
@@ -45,7 +46,10 @@ impl StateDir {
             Err(e) => return Err(e).with_context(|| format!("cannot read {}", self.file.display())),
         };
         let state: State = serde_json::from_str(&text).with_context(|| {
-            format!("{} is not what an agent wrote; remove it to begin with unarmed groups", self.file.display())
+            format!(
+                "{} is not what an agent wrote; remove it to begin with unarmed groups",
+                self.file.display()
+            )
         })?;
         Ok(if state.boot_id == self.boot_id { state } else { State::default() })
     }

@@ -8,9 +8,9 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::config::{Config, Diagnostic};
-use crate::output::OutputFormat;
 use crate::core::ids::Ns;
 use crate::core::rules::{Group, Mode, Signal, When};
+use crate::output::OutputFormat;
 
 /// Where the installed configuration is.
 const DEFAULT_FILE: &str = "/etc/reaper/reaper.toml";

@@ -122,7 +122,8 @@ async fn play(stage: &mut Stage) -> anyhow::Result<Vec<Claim>> {
 }
 
 async fn both_masters(stage: &mut Stage) -> anyhow::Result<()> {
-    let found = |s: &Stage| [Role::MasterA, Role::MasterB].iter().all(|r| s.record("master_found", *r).is_some());
+    let found =
+        |s: &Stage| [Role::MasterA, Role::MasterB].iter().all(|r| s.record("master_found", *r).is_some());
     stage.until(PATIENCE, "both masters are in the event log", found).await
 }
 
@@ -132,8 +133,11 @@ async fn orphaned(stage: &mut Stage) -> anyhow::Result<()> {
 }
 
 async fn idle_went(stage: &mut Stage) -> anyhow::Result<()> {
-    stage.until(PATIENCE, "the idle orphan is reaped", |s| s.record("reaped", Role::WorkerIdle).is_some()).await?;
-    let took = stage.record("reaped", Role::WorkerIdle).and_then(|r| r["took_us"].as_u64()).unwrap_or(u64::MAX);
+    stage
+        .until(PATIENCE, "the idle orphan is reaped", |s| s.record("reaped", Role::WorkerIdle).is_some())
+        .await?;
+    let took =
+        stage.record("reaped", Role::WorkerIdle).and_then(|r| r["took_us"].as_u64()).unwrap_or(u64::MAX);
     anyhow::ensure!(Duration::from_micros(took) <= AT_ONCE, "it took {} ms", took / 1_000);
     stage.say(&format!("the idle orphan was gone {} ms after its master", took / 1_000));
     Ok(())
@@ -144,7 +148,9 @@ async fn busy_went(stage: &mut Stage) -> anyhow::Result<()> {
     stage.until(PATIENCE + JOB, "the busy orphan is signalled", signalled).await?;
     anyhow::ensure!(stage.told("job-ended", Role::WorkerBusy), "it was signalled before its job had ended");
     anyhow::ensure!(stage.record("busy", Role::WorkerBusy).is_some(), "it was never seen busy");
-    stage.until(PATIENCE, "the busy orphan is reaped", |s| s.record("reaped", Role::WorkerBusy).is_some()).await
+    stage
+        .until(PATIENCE, "the busy orphan is reaped", |s| s.record("reaped", Role::WorkerBusy).is_some())
+        .await
 }
 
 async fn supervisor_went(stage: &mut Stage) -> anyhow::Result<()> {
@@ -162,8 +168,11 @@ fn report(stage: &Stage, claims: &[Claim]) -> anyhow::Result<ExitCode> {
         }
     }
     if stage.format() == OutputFormat::Json {
-        let failed: Vec<_> = claims.iter().filter_map(|c| c.fails.as_ref().map(|f| format!("{}: {f}", c.says))).collect();
-        stage.print(&json!({ "demo": if passed { "passed" } else { "failed" }, "failed": failed }).to_string())?;
+        let failed: Vec<_> =
+            claims.iter().filter_map(|c| c.fails.as_ref().map(|f| format!("{}: {f}", c.says))).collect();
+        stage.print(
+            &json!({ "demo": if passed { "passed" } else { "failed" }, "failed": failed }).to_string(),
+        )?;
     }
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -9,9 +9,9 @@ use toml::de::DeValue;
 
 use super::diagnostic::nearest;
 use super::reader::{Cx, Node, describe};
-use crate::event_log::LogTarget;
 use crate::core::ids::Ns;
 use crate::core::rules::Signal;
+use crate::event_log::LogTarget;
 
 /// What fits into `sockaddr_un::sun_path`, unix(7), less the final NUL.
 const SUN_PATH_MAX: usize = 107;

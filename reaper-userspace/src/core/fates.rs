@@ -100,8 +100,7 @@ impl Core {
         let proc = self.tree.view(id);
         self.members.dethrone(proc_key(&proc), g);
         let below = self.tree.descendants(id);
-        let lost: Vec<NodeId> =
-            below.into_iter().filter(|&b| self.masterless_in(b).contains(&g)).collect();
+        let lost: Vec<NodeId> = below.into_iter().filter(|&b| self.masterless_in(b).contains(&g)).collect();
         let group = self.group_name(g);
         let workers = lost.len();
         self.record(now, Event::MasterLost { group, proc: proc.clone(), workers, code: None, signal: None });
@@ -155,7 +154,8 @@ impl Core {
         }
         // Since then the kernel may have named an adopter that is below a live master.
         let masterless = self.masterless_in(id);
-        let adopted: Vec<GroupId> = bereaved.groups.iter().copied().filter(|g| !masterless.contains(g)).collect();
+        let adopted: Vec<GroupId> =
+            bereaved.groups.iter().copied().filter(|g| !masterless.contains(g)).collect();
         bereaved.groups.retain(|g| masterless.contains(g));
         for g in adopted {
             self.spare(now, id, g, SparedBecause::Adopted);
@@ -204,14 +204,7 @@ impl Core {
         }
     }
 
-    fn succeed(
-        &mut self,
-        now: Ns,
-        id: NodeId,
-        g: GroupId,
-        of: ProcView,
-        because: HeirBecause,
-    ) {
+    fn succeed(&mut self, now: Ns, id: NodeId, g: GroupId, of: ProcView, because: HeirBecause) {
         self.members.enthrone(&mut self.tree, id, g);
         let (group, proc) = (self.group_name(g), self.tree.view(id));
         self.record(now, Event::Heir { group, proc, of, because });
@@ -219,7 +212,10 @@ impl Core {
     }
 
     /// Makes a process an orphan of these groups. The first one that enforces acts on it, else the first.
-    #[expect(clippy::too_many_arguments, reason = "one place makes orphans, with everything that its record tells")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one place makes orphans, with everything that its record tells"
+    )]
     pub(super) fn become_orphan(
         &mut self,
         now: Ns,
@@ -266,7 +262,8 @@ impl Core {
             self.look_again(now, bereaved);
             if first {
                 let proc = self.tree.find(key).map(|id| self.tree.view(id));
-                let what = format!("cannot read who process {} is, so nothing is done about it: {why}", key.tgid);
+                let what =
+                    format!("cannot read who process {} is, so nothing is done about it: {why}", key.tgid);
                 self.record(now, Event::Error { what, proc });
             }
         }

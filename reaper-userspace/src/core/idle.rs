@@ -55,8 +55,12 @@ pub fn judge(sample: &Sample, children: &[Child], span: Option<&IdleSpan>, rules
     } else if cpu_ns > allowed {
         (Verdict::Busy, format!("it used {} us of CPU time in {} ms", cpu_ns / 1_000, quiet_ns / MS))
     } else {
-        let threads = if living == 1 { "its thread is".to_owned() } else { format!("all {living} threads are") };
-        (Verdict::Idle, format!("{threads} asleep, it has no child and used no CPU time for {} ms", quiet_ns / MS))
+        let threads =
+            if living == 1 { "its thread is".to_owned() } else { format!("all {living} threads are") };
+        (
+            Verdict::Idle,
+            format!("{threads} asleep, it has no child and used no CPU time for {} ms", quiet_ns / MS),
+        )
     };
     Evidence {
         verdict,

@@ -184,7 +184,8 @@ impl Core {
                 continue;
             }
             let execed = self.tree[below].has_execed();
-            let bereaved = Bereaved { key, groups, direct: false, exec_session: None, execed, ..cause.clone() };
+            let bereaved =
+                Bereaved { key, groups, direct: false, exec_session: None, execed, ..cause.clone() };
             self.bereaved.insert(key, bereaved);
             self.schedule.set(Timer::Bereaved(key), now);
         }
@@ -218,7 +219,8 @@ impl Core {
         let is_worker = |b: &&Bereaved| {
             let worker = self.rules.groups[group].worker.as_ref();
             let id = self.tree.find(b.key);
-            b.exec_session.is_none() && id.is_some_and(|id| worker.is_none_or(|w| w.might_match(&self.known(id))))
+            b.exec_session.is_none()
+                && id.is_some_and(|id| worker.is_none_or(|w| w.might_match(&self.known(id))))
         };
         self.bereaved.values().filter(of_group).filter(is_worker).count()
     }

@@ -130,7 +130,9 @@ impl Core {
             Input::Sampled { key, outcome } => self.on_sampled(now, key, &outcome),
             Input::Aimed { key, outcome } => self.on_aimed(now, key, &outcome),
             Input::Fired { key, at, outcome } => self.on_fired(at, key, outcome),
-            Input::SignalSeen { at, target, signal, sender } => self.on_signal_seen(at, target, signal, sender),
+            Input::SignalSeen { at, target, signal, sender } => {
+                self.on_signal_seen(at, target, signal, sender)
+            }
             Input::Configured { at, rules, armed, broken } => self.on_configured(at, rules, &armed, &broken),
             Input::Tick => {}
         }

@@ -175,7 +175,8 @@ impl Orphan {
                 let ready = self.idle.as_ref().map(|s| s.since.saturating_add(group.idle.quiet));
                 // Idle for long enough and still here: something keeps it from being stopped for now.
                 let ready = ready.map(|r| if r <= now { now.saturating_add(period) } else { r });
-                let overdue = now.saturating_add(group.stop.deadline.saturating_sub(now.saturating_sub(self.since)));
+                let overdue =
+                    now.saturating_add(group.stop.deadline.saturating_sub(now.saturating_sub(self.since)));
                 let deadline = (group.stop.deadline > 0 && overdue > now).then_some(overdue);
                 Some([Some(at), ready, deadline].into_iter().flatten().min().unwrap_or(at))
             }

@@ -80,7 +80,8 @@ impl Core {
     pub(super) fn on_fired(&mut self, at: Ns, key: ProcKey, outcome: Fired) {
         let Some(orphan) = self.orphans.get_mut(&key) else { return };
         let group = &self.rules.groups[orphan.group];
-        let Some((_, signal)) = orphan.next_step(&group.stop).filter(|_| orphan.phase == Phase::Firing) else {
+        let Some((_, signal)) = orphan.next_step(&group.stop).filter(|_| orphan.phase == Phase::Firing)
+        else {
             return;
         };
         match outcome {
@@ -113,8 +114,9 @@ impl Core {
         }
         let signal = Signal(signal);
         let is_stop = |g: &GroupId| self.rules.groups[*g].stop.signals.contains(&signal);
-        let of_group =
-            |g: &GroupId| self.members.lineage_master(&self.tree, id, *g).is_some() && !self.members.is_master(target, *g);
+        let of_group = |g: &GroupId| {
+            self.members.lineage_master(&self.tree, id, *g).is_some() && !self.members.is_master(target, *g)
+        };
         if self.group_ids().any(|g| is_stop(&g) && of_group(&g)) {
             self.asked.insert(target, (signal, sender, at));
             self.resume_draining(at, target);
@@ -138,8 +140,12 @@ impl Core {
 
     /// What may have kept these orphans from being stopped has changed.
     pub(super) fn wake_orphans(&mut self, now: Ns, g: GroupId) {
-        let waiting: Vec<ProcKey> =
-            self.orphans.values().filter(|o| o.group == g && o.phase == Phase::Watching).map(|o| o.key).collect();
+        let waiting: Vec<ProcKey> = self
+            .orphans
+            .values()
+            .filter(|o| o.group == g && o.phase == Phase::Watching)
+            .map(|o| o.key)
+            .collect();
         for key in waiting {
             if let Some(orphan) = self.orphans.get_mut(&key).filter(|o| !o.spared.is_empty()) {
                 orphan.reconsider();

@@ -31,8 +31,13 @@ impl Core {
         if self.rules.groups.is_empty() {
             return;
         }
-        let mut keys: Vec<ProcKey> =
-            self.tree.live().map(|id| &self.tree[id]).filter(|n| !n.is_kernel_thread()).map(|n| n.key()).collect();
+        let mut keys: Vec<ProcKey> = self
+            .tree
+            .live()
+            .map(|id| &self.tree[id])
+            .filter(|n| !n.is_kernel_thread())
+            .map(|n| n.key())
+            .collect();
         keys.sort_unstable();
         for &key in &keys {
             self.effects.push_back(Effect::Identify(key));
@@ -140,7 +145,10 @@ impl Core {
 
     /// Design, section 2: it looks like a worker, nobody above it is a master, and it was there before the agent.
     fn consider_as_stray(&mut self, now: Ns, id: NodeId, who: &Identity) {
-        if !self.tree[id].is_lineage_unknown() || self.tree[id].has_left() || self.lives_in_its_session(id, who) {
+        if !self.tree[id].is_lineage_unknown()
+            || self.tree[id].has_left()
+            || self.lives_in_its_session(id, who)
+        {
             return;
         }
         let key = self.tree[id].key();

@@ -398,7 +398,10 @@ impl Tree {
 
     fn insert(&mut self, node: Node) -> NodeId {
         let tgid = node.key.tgid;
-        #[expect(clippy::cast_possible_truncation, reason = "pid_max is 2^22: a slab of processes stays far below 2^32")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "pid_max is 2^22: a slab of processes stays far below 2^32"
+        )]
         let id = NodeId(self.nodes.insert(node) as u32);
         self.live.insert(tgid, id);
         id

@@ -54,7 +54,11 @@ fn real_uid(opened: &Opened) -> Result<u32, ReadError> {
     let status = opened.read("status")?;
     let line = status.lines().find_map(|l| l.strip_prefix("Uid:"));
     line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse().ok()).ok_or_else(|| {
-        ReadError::Unreadable { pid: opened.pid, file: "status".to_owned(), why: "it has no Uid line".to_owned() }
+        ReadError::Unreadable {
+            pid: opened.pid,
+            file: "status".to_owned(),
+            why: "it has no Uid line".to_owned(),
+        }
     })
 }
 

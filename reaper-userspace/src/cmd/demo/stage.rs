@@ -57,12 +57,14 @@ impl Stage {
     ];
 
     pub(super) fn build(log: Option<PathBuf>, show: Show) -> anyhow::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("reaper-demo-").tempdir().context("cannot make a directory")?;
+        let dir =
+            tempfile::Builder::new().prefix("reaper-demo-").tempdir().context("cannot make a directory")?;
         let log = log.unwrap_or_else(|| dir.path().join("events.jsonl"));
         let log = std::path::absolute(&log).with_context(|| format!("cannot use {}", log.display()))?;
         let began = clock::now();
         let token = format!("demo-{:x}-{began:x}", std::process::id());
-        let stage = Self { dir, token, log, began, show, masters: Vec::new(), reader: None, records: Vec::new() };
+        let stage =
+            Self { dir, token, log, began, show, masters: Vec::new(), reader: None, records: Vec::new() };
         fs::write(stage.config_file(), stage.config()).context("cannot write the demo's configuration")?;
         fs::write(stage.ledger_file(), "").context("cannot write the demo's ledger")?;
         Ok(stage)
@@ -79,7 +81,11 @@ impl Stage {
     pub(super) fn start_masters(&mut self) -> anyhow::Result<()> {
         for role in [Role::MasterA, Role::MasterB] {
             let mut command = demo_actor::command(role, &self.token, &self.ledger_file())?;
-            let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("cannot start a master")?;
+            let child = command
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .spawn()
+                .context("cannot start a master")?;
             self.masters.push(child);
         }
         Ok(())
@@ -115,7 +121,10 @@ impl Stage {
         let orphans: Vec<u32> = Self::ORPHANS.iter().filter_map(|r| self.pid_told("up", *r)).collect();
         for record in self.records.iter().filter(|r| r["kind"] == "signal" || r["kind"] == "orphaned") {
             let pid = record["proc"]["pid"].as_u64().and_then(|p| u32::try_from(p).ok());
-            anyhow::ensure!(pid.is_some_and(|p| orphans.contains(&p)), "a record about somebody else: {record}");
+            anyhow::ensure!(
+                pid.is_some_and(|p| orphans.contains(&p)),
+                "a record about somebody else: {record}"
+            );
         }
         Ok(())
     }
@@ -133,7 +142,11 @@ impl Stage {
             if holds(self) {
                 return Ok(());
             }
-            anyhow::ensure!(begin.elapsed() < patience, "waited {} s in vain until {what}", patience.as_secs());
+            anyhow::ensure!(
+                begin.elapsed() < patience,
+                "waited {} s in vain until {what}",
+                patience.as_secs()
+            );
             tokio::time::sleep(LOOK).await;
         }
     }
