@@ -203,7 +203,6 @@ fn debian_compiler() -> Result<Compiler> {
     let rustc = Path::new(LINKED.1).join("bin/rustc");
     let there = || Compiler::of(LINKED.0, &[rustc.to_str()?]).filter(|compiler| compiler.lacks().is_none());
     if there().is_none() {
-        say("installing Debian's compiler with the library sources, and LLVM's development files");
         let packages = DEBIAN_COMPILER.map(String::from).into_iter().chain(debian_llvm(DEBIAN_LLVM));
         apt_install(&packages.collect::<Vec<_>>())?;
     }
@@ -248,7 +247,6 @@ fn install_linker(compiler: &Compiler) -> Result<()> {
     let (llvm, prefix) = match llvms.clone().find_map(llvm_prefix) {
         Some(found) => found,
         None if sh::find("apt-get").is_some() => {
-            say(&format!("installing LLVM {}'s development files", compiler.llvm));
             apt_install(&debian_llvm(compiler.llvm))?;
             llvm_prefix(compiler.llvm).context("LLVM's development files were installed and are not found")?
         }
@@ -304,6 +302,7 @@ fn apt_install(packages: &[String]) -> Result<()> {
             packages.join(" ")
         );
     }
+    say(&format!("installing Debian's packages: {}", packages.join(" ")));
     let apt = || {
         let mut apt = Command::new("apt-get");
         apt.env("DEBIAN_FRONTEND", "noninteractive");
