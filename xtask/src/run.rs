@@ -39,7 +39,7 @@ pub(crate) fn as_root() -> Result<&'static [&'static str]> {
     if sh::is_root() {
         return Ok(&[]);
     }
-    sh::find("sudo").context("this needs root, and there is no sudo: run it as root")?;
+    sh::on_path("sudo").context("this needs root, and there is no sudo: run it as root")?;
     eprintln!("not root: continuing through sudo");
     Ok(&["sudo", "-E"])
 }

@@ -49,8 +49,7 @@ impl Toolchain {
         // rustc takes the first bpf-linker on PATH. PATH is left alone where that is the right one: another order of
         // its folders could change which compiler is found.
         let path = env::var_os("PATH").unwrap_or_default();
-        let first = env::split_paths(&path).map(|folder| folder.join(LINKER)).find(|file| file.is_file());
-        if first.as_ref() != Some(&self.linker.path)
+        if sh::on_path(LINKER).as_ref() != Some(&self.linker.path)
             && let Some(folder) = self.linker.path.parent()
             && let Ok(path) = env::join_paths([folder.to_owned()].into_iter().chain(env::split_paths(&path)))
         {
@@ -73,12 +72,18 @@ pub(crate) fn ensure() -> Result<Toolchain> {
     for unusable in compilers.iter().filter_map(|compiler| Some((compiler, compiler.lacks()?))) {
         say(&format!("{} is not usable: {}", unusable.0, unusable.1));
     }
+    let chosen = env::var_os(TOOLCHAIN_ENV).is_some();
     let compiler = match compilers.into_iter().find(|compiler| compiler.lacks().is_none()) {
-        Some(compiler) => compiler,
-        None if env::var_os(TOOLCHAIN_ENV).is_some() => {
-            bail!("{TOOLCHAIN_ENV} names a toolchain that is not usable")
-        }
+        None if chosen => bail!("{TOOLCHAIN_ENV} names a toolchain that is not usable"),
         None => install_compiler()?,
+        Some(compiler) => match install_linker(&compiler) {
+            // A nightly may be ahead of every LLVM that Debian has; Debian's own compiler never is.
+            Err(error) if !chosen && compiler.name != LINKED.0 && sh::on_path("apt-get").is_some() => {
+                say(&format!("no linker for {compiler}: {error:#}"));
+                debian_compiler()?
+            }
+            done => done.map(|()| compiler)?,
+        },
     };
     if linker_for(&compiler).is_none() {
         install_linker(&compiler)?;
@@ -179,14 +184,14 @@ fn compilers() -> Vec<Compiler> {
 }
 
 fn install_compiler() -> Result<Compiler> {
-    if sh::find("apt-get").is_some() {
+    if sh::on_path("apt-get").is_some() {
         match debian_compiler() {
             Ok(compiler) => return Ok(compiler),
             Err(error) if !sh::is_root() => return Err(error),
             Err(error) => say(&format!("Debian's compiler cannot be had: {error:#}")),
         }
     }
-    if sh::find("rustup").is_none() {
+    if sh::on_path("rustup").is_none() {
         bail!("no compiler for the BPF programs: install rustup, or run this as root on Debian");
     }
     say("installing rustup's nightly with the library sources");
@@ -207,7 +212,7 @@ fn debian_compiler() -> Result<Compiler> {
         apt_install(&packages.collect::<Vec<_>>())?;
     }
     let compiler = there().with_context(|| format!("{} is not usable", rustc.display()))?;
-    if sh::find("rustup").is_some() {
+    if sh::on_path("rustup").is_some() {
         say("telling rustup of Debian's compiler");
         sh::run(Command::new("rustup").args(["toolchain", "link", LINKED.0, LINKED.1]))?;
         return Compiler::of_rustup(LINKED.0).context("rustup does not run Debian's compiler");
@@ -246,13 +251,13 @@ fn install_linker(compiler: &Compiler) -> Result<()> {
     let llvms = *LINKER_LLVMS.start().max(&compiler.llvm)..=*LINKER_LLVMS.end();
     let (llvm, prefix) = match llvms.clone().find_map(llvm_prefix) {
         Some(found) => found,
-        None if sh::find("apt-get").is_some() => {
+        None if sh::on_path("apt-get").is_some() => {
             apt_install(&debian_llvm(compiler.llvm))?;
             llvm_prefix(compiler.llvm).context("LLVM's development files were installed and are not found")?
         }
         None => bail!(
-            "{LINKER} needs LLVM {} to {} with its development files (libLLVM.so and llvm-config; set LLVM_PREFIX if \
-             they are in a folder of their own): install them, or a ready-made {LINKER}, and try again",
+            "{LINKER} needs an LLVM from {} to {} with its development files (libLLVM.so and llvm-config; set \
+             LLVM_PREFIX if they are in a folder of their own): install them, or a ready-made {LINKER}, and try again",
             llvms.start(),
             llvms.end()
         ),

@@ -29,13 +29,15 @@ pub(crate) fn cargo_bin() -> PathBuf {
     home.unwrap_or_else(|| PathBuf::from(".cargo")).join("bin")
 }
 
-/// The full path of a program, looked for on `PATH` and then where `cargo install` puts programs.
-pub(crate) fn find(program: &str) -> Option<PathBuf> {
+/// The full path of a program on `PATH`.
+pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain([cargo_bin()])
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
+    env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+/// The full path of a program on `PATH`, or else where `cargo install` puts programs.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    on_path(program).or_else(|| Some(cargo_bin().join(program)).filter(|file| file.is_file()))
 }
 
 /// Whether this process may do everything on this machine.
