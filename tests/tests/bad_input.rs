@@ -172,7 +172,9 @@ fn an_unknown_signal() {
 fn a_group_without_a_master() {
     let stage = Stage::new();
     let second = "[[group]]\nname = \"masterless\"";
-    stage.refuses_text(&stage.config().more(second).text(), &["masterless"]);
+    let text = stage.config().more(second).text();
+    let place = format!("agent.toml:{}:", text.trim_end().lines().count() - 1);
+    stage.refuses_text(&text, &[&place, "master"]);
 }
 
 #[test]
@@ -180,9 +182,15 @@ fn unwritable_logs() {
     let stage = Stage::new();
     let directory = stage.scene.path("directory");
     fs::create_dir(&directory).unwrap();
-    for log in [directory.to_str().unwrap(), "/proc/no/events.jsonl", "/sys/kernel/events.jsonl"] {
+    let directory = directory.to_str().unwrap();
+    // The folder is what cannot be made, where it is missing.
+    for (log, culprit) in [
+        (directory, directory),
+        ("/proc/no/events.jsonl", "/proc/no"),
+        ("/sys/kernel/events.jsonl", "/sys/kernel/events.jsonl"),
+    ] {
         let command = run_command(&stage.scene, &stage.config(), &["--log", log]);
-        stage.refuses(command, &[log]);
+        stage.refuses(command, &[culprit]);
     }
 }
 
@@ -190,9 +198,11 @@ fn unwritable_logs() {
 fn unusable_sockets_and_state() {
     let stage = Stage::new();
     for flag in ["--socket", "--state"] {
-        for place in ["/proc/no/thing", stage.scene.path("agent.toml").to_str().unwrap()] {
+        let file = stage.scene.path("agent.toml");
+        let file = file.to_str().unwrap();
+        for (place, culprit) in [("/proc/no/thing", "/proc/no"), (file, file)] {
             let command = run_command(&stage.scene, &stage.config(), &[flag, place]);
-            stage.refuses(command, &[place]);
+            stage.refuses(command, &[culprit]);
         }
     }
     assert!(stage.scene.path("agent.toml").is_file(), "not its own file: it is left alone");
