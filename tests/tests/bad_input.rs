@@ -194,18 +194,28 @@ fn unwritable_logs() {
     }
 }
 
-#[test]
-fn unusable_sockets_and_state() {
+/// Neither can be made below /proc, and neither is a file that belongs to somebody else.
+fn unusable(flag: &str) {
     let stage = Stage::new();
-    for flag in ["--socket", "--state"] {
-        let file = stage.scene.path("agent.toml");
-        let file = file.to_str().unwrap();
-        for (place, culprit) in [("/proc/no/thing", "/proc/no"), (file, file)] {
-            let command = run_command(&stage.scene, &stage.config(), &[flag, place]);
-            stage.refuses(command, &[culprit]);
-        }
+    let file = stage.scene.path("somebodys");
+    fs::write(&file, "text").unwrap();
+    let file = file.to_str().unwrap();
+    for (place, culprit) in [("/proc/no/thing", "/proc/no"), (file, file)] {
+        let command = run_command(&stage.scene, &stage.config(), &[flag, place]);
+        stage.refuses(command, &[culprit]);
     }
-    assert!(stage.scene.path("agent.toml").is_file(), "not its own file: it is left alone");
+    assert_eq!(fs::read_to_string(file).unwrap(), "text");
+}
+
+#[test]
+fn an_unusable_socket() {
+    unusable("--socket");
+}
+
+/// An agent that cannot remember which groups are armed would spare all strays after its next start.
+#[test]
+fn an_unusable_state_directory() {
+    unusable("--state");
 }
 
 #[test]
