@@ -25,9 +25,17 @@ fn main() -> ExitCode {
         Err(error) => {
             #[expect(clippy::print_stderr, reason = "the one place that tells why the program could not run")]
             {
-                eprintln!("reaper: {error:#}");
+                eprintln!("reaper: {}", describe(&error));
             }
             ExitCode::from(COULD_NOT_RUN)
         }
     }
+}
+
+/// An error with its causes. Libraries differ in whether an error already tells its cause: nothing is said twice.
+fn describe(error: &anyhow::Error) -> String {
+    error.chain().skip(1).fold(error.to_string(), |told, cause| {
+        let cause = cause.to_string();
+        if told.contains(&cause) { told } else { format!("{told}: {cause}") }
+    })
 }

@@ -58,8 +58,8 @@ pub enum Fate {
 }
 
 impl Bereaved {
-    /// Decides, as far as that is possible at `now`.
-    pub fn decide(&self, now: Ns, who: &Identity, groups: &[Group], master_session: Option<u32>) -> Fate {
+    /// Decides, as far as that is possible at `now`. `sessions` are those of its lineage up to the master.
+    pub fn decide(&self, now: Ns, who: &Identity, groups: &[Group], sessions: &[u32]) -> Fate {
         let matching = |g: &GroupId| groups[*g].master.matches(who);
         if let Some(exec_session) = self.exec_session {
             if who.session != exec_session {
@@ -81,7 +81,9 @@ impl Bereaved {
                 Some(_) => {}
                 // A new session and an exec: a daemon that somebody of the group started and that left the job. Only
                 // groups that name their workers count those.
-                None if self.execed && master_session.is_some_and(|s| s != who.session) => left = true,
+                None if self.execed && !sessions.is_empty() && !sessions.contains(&who.session) => {
+                    left = true;
+                }
                 None => orphan.push(g),
             }
         }

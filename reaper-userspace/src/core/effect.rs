@@ -8,7 +8,7 @@ use super::rules::Signal;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Write it to the event log.
-    Record(Record),
+    Record(Box<Record>),
     /// Read from /proc who this is; answered by `Input::Identified`.
     Identify(ProcKey),
     /// Look at every thread; answered by `Input::Sampled`.

@@ -15,6 +15,16 @@ use super::{Core, View};
 /// How soon /proc is asked again for a parent that the kernel has not assigned yet.
 const PARENT_POLL: Ns = 10 * MS;
 
+/// How a process came to be an orphan.
+pub(super) struct Loss {
+    /// Who died, if that was seen.
+    pub(super) lost: Option<ProcView>,
+    /// When.
+    pub(super) since: Ns,
+    /// Its lineage was never seen.
+    pub(super) stray: bool,
+}
+
 impl Core {
     pub(super) fn on_identified(&mut self, now: Ns, key: ProcKey, outcome: &Identified) {
         let found = self.tree.find(key);
@@ -141,7 +151,7 @@ impl Core {
             })
             .collect();
         if !groups.is_empty() {
-            self.become_orphan(now, id, &groups, None, now, false, who);
+            self.become_orphan(now, id, &groups, &Loss { lost: None, since: now, stray: false }, who);
         }
     }
 
@@ -160,9 +170,9 @@ impl Core {
         for g in adopted {
             self.spare(now, id, g, SparedBecause::Adopted);
         }
-        let master = bereaved.groups.first().and_then(|&g| self.members.lineage_master(&self.tree, id, g));
-        let master_session = master.map(|m| self.tree[m].image().session);
-        let fate = bereaved.decide(now, who, &self.rules.groups, master_session);
+        let sessions =
+            bereaved.groups.first().map(|&g| self.sessions_up_to_master(id, g)).unwrap_or_default();
+        let fate = bereaved.decide(now, who, &self.rules.groups, &sessions);
         match &fate {
             Fate::Open => self.look_again(now, bereaved),
             Fate::Detached(heir_of) => self.detach(now, id, &bereaved, heir_of),
@@ -179,13 +189,29 @@ impl Core {
                     self.tree.mark_left(id);
                 }
                 if !orphan.is_empty() && heir.is_empty() {
-                    self.become_orphan(now, id, orphan, bereaved.lost.clone(), bereaved.since, false, who);
+                    {
+                        let how = Loss { lost: bereaved.lost.clone(), since: bereaved.since, stray: false };
+                        self.become_orphan(now, id, orphan, &how, who);
+                    };
                 }
                 if bereaved.exec_session.is_some() && heir.is_empty() {
                     self.bereave_below(now, id, &bereaved);
                 }
             }
         }
+    }
+
+    /// The sessions that a process's lineage up to its master exec'd in and lived in last.
+    fn sessions_up_to_master(&self, id: NodeId, g: GroupId) -> Vec<u32> {
+        let Some(master) = self.members.lineage_master(&self.tree, id, g) else { return Vec::new() };
+        let mut sessions = Vec::new();
+        for up in self.tree.lineage(id) {
+            sessions.extend([self.tree[up].image().session, self.tree[up].session()]);
+            if up == master {
+                break;
+            }
+        }
+        sessions
     }
 
     /// Heir of the groups it matches, and no longer a worker of any other.
@@ -212,20 +238,15 @@ impl Core {
     }
 
     /// Makes a process an orphan of these groups. The first one that enforces acts on it, else the first.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one place makes orphans, with everything that its record tells"
-    )]
     pub(super) fn become_orphan(
         &mut self,
         now: Ns,
         id: NodeId,
         groups: &[GroupId],
-        lost: Option<ProcView>,
-        since: Ns,
-        stray: bool,
+        how: &Loss,
         who: &Identity,
     ) {
+        let Loss { ref lost, since, stray } = *how;
         let key = self.tree[id].key();
         let enforcing = groups.iter().copied().find(|&g| self.rules.groups[g].mode == Mode::Enforce);
         let Some(acting) = enforcing.or(groups.first().copied()) else { return };

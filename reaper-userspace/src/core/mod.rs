@@ -131,7 +131,7 @@ impl Core {
             Input::Aimed { key, outcome } => self.on_aimed(now, key, &outcome),
             Input::Fired { key, at, outcome } => self.on_fired(at, key, outcome),
             Input::SignalSeen { at, target, signal, sender } => {
-                self.on_signal_seen(at, target, signal, sender)
+                self.on_signal_seen(at, target, signal, sender);
             }
             Input::Configured { at, rules, armed, broken } => self.on_configured(at, rules, &armed, &broken),
             Input::Tick => {}
@@ -198,7 +198,7 @@ impl Core {
     }
 
     fn record(&mut self, boot_ns: Ns, event: Event) {
-        self.effects.push_back(Effect::Record(Record { boot_ns, event }));
+        self.effects.push_back(Effect::Record(Box::new(Record { boot_ns, event })));
     }
 
     /// Whether fork, exec, exit and reparent of this process are to be written.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::bereaved::Bereaved;
 use super::breaker::Breaker;
 use super::effect::Effect;
+use super::fates::Loss;
 use super::ids::{Ns, ProcKey};
 use super::input::{Identified, Identity};
 use super::membership::GroupId;
@@ -36,7 +37,7 @@ impl Core {
             .live()
             .map(|id| &self.tree[id])
             .filter(|n| !n.is_kernel_thread())
-            .map(|n| n.key())
+            .map(super::tree::Node::key)
             .collect();
         keys.sort_unstable();
         for &key in &keys {
@@ -163,7 +164,7 @@ impl Core {
             })
             .collect();
         if !groups.is_empty() {
-            self.become_orphan(now, id, &groups, None, now, true, who);
+            self.become_orphan(now, id, &groups, &Loss { lost: None, since: now, stray: true }, who);
         }
     }
 

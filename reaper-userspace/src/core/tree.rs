@@ -55,6 +55,7 @@ pub struct Node {
     exe: Arc<str>,
     comm: Arc<str>,
     uid: u32,
+    session: u32,
     /// When its identity was last read from /proc; 0 is never.
     pub checked_at: Ns,
     flags: Flags,
@@ -127,6 +128,10 @@ impl Node {
     /// Real uid, as last seen.
     pub fn uid(&self) -> u32 {
         self.uid
+    }
+    /// Session, as last seen.
+    pub fn session(&self) -> u32 {
+        self.session
     }
     /// Thread name, as last seen.
     pub fn comm(&self) -> &Arc<str> {
@@ -241,6 +246,7 @@ impl Tree {
         });
         let id = self.insert(Node {
             uid: fork.uid,
+            session: fork.session,
             flags: Flags { kernel_thread: fork.kernel_thread, tracked, lineage_unknown, ..Flags::default() },
             image,
             argv,
@@ -276,6 +282,7 @@ impl Tree {
         node.exe = exec.filename.clone();
         node.comm = exec.comm.clone();
         node.uid = exec.uid;
+        node.session = exec.session;
         node.flags.execed = true;
         node.flags.had_two = false;
         Some(id)
@@ -334,6 +341,7 @@ impl Tree {
         let node = &mut self[id];
         node.checked_at = who.at.max(1);
         node.uid = who.uid;
+        node.session = who.session;
         if node.comm != who.comm {
             node.comm = who.comm.clone();
         }
@@ -534,6 +542,7 @@ impl Node {
             exe: Arc::from(""),
             comm,
             uid: 0,
+            session: 0,
             checked_at: 0,
             flags: Flags::default(),
         }

@@ -53,7 +53,7 @@ impl LogFile {
     pub(super) fn open(path: &Path, max_size: u64, keep: u32) -> Result<Self, OpenError> {
         if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             let made = DirBuilder::new().recursive(true).mode(0o750).create(parent);
-            made.map_err(|source| OpenError::Directory { path: parent.to_owned(), source })?;
+            made.map_err(|source| OpenError::Directory { path: path.to_owned(), source })?;
         }
         let (file, meta) = open(path)?;
         let place = meta.is_file().then(|| Place {

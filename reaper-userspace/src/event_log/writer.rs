@@ -35,7 +35,7 @@ impl From<&Path> for LogTarget {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum OpenError {
-    #[error("cannot create the directory {}: {source}", path.display())]
+    #[error("cannot create the directory of the event log {}: {source}", path.display())]
     Directory { path: PathBuf, source: io::Error },
     #[error("cannot open the event log {}: {source}", path.display())]
     Open { path: PathBuf, source: io::Error },

@@ -74,10 +74,6 @@ impl Stage {
         self.dir.path().join("reaper.toml")
     }
 
-    pub(super) fn format(&self) -> OutputFormat {
-        self.show.format
-    }
-
     pub(super) fn start_masters(&mut self) -> anyhow::Result<()> {
         for role in [Role::MasterA, Role::MasterB] {
             let mut command = demo_actor::command(role, &self.token, &self.ledger_file())?;
@@ -191,7 +187,7 @@ impl Stage {
         }
     }
 
-    pub(super) fn print(&self, line: &str) -> anyhow::Result<()> {
+    fn print(&self, line: &str) -> anyhow::Result<()> {
         let mut out = io::stdout().lock();
         out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")).context("stdout")
     }
