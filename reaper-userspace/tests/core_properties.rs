@@ -1,0 +1,396 @@
+//! Whatever happens on a host, the core keeps the design's sections 2 and 3: random lives of processes on a simulated
+//! kernel, with a stream that is late, double and lossy. `PROPTEST_CASES` raises the number of cases.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod sim;
+
+use proptest::prelude::*;
+use proptest::test_runner::Config;
+use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
+use reaper::core::ids::{MS, Ns, SECOND};
+use reaper::core::rules::{Mode, Rules, When};
+
+use sim::agent::{Host, Stream};
+use sim::kernel::{Birth, Manner, Program, Who};
+use sim::rules;
+
+/// One of those alive, counted from the youngest: init, the kernel thread and the agent are not among them.
+type Pick = u8;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Fork(Pick),
+    /// Forks and runs a program.
+    Spawn(Pick, Image),
+    Sibling(Pick),
+    /// The first process of a new pid namespace.
+    Container(Pick, Image),
+    /// A process from outside goes into the namespace of the second.
+    Enter(Pick, Pick, Image),
+    Exec(Pick, Image),
+    Retitle(Pick, Image),
+    /// A master below init with so many workers.
+    Service(Image, u8),
+    /// Leaves a child behind in a session of its own, after one fork or two.
+    Daemonise(Pick, bool),
+    Exit(Pick, u8),
+    Kill(Pick),
+    /// Somebody else sends TERM.
+    Term(Pick),
+    Setsid(Pick),
+    Subreaper(Pick),
+    Thread(Pick),
+    LeaderExits(Pick),
+    Work(Pick, u16),
+    Hang(Pick, u16),
+    Ignore(Pick),
+    Reap(Pick),
+    Wait(u16),
+    Late(bool),
+    Lossy(bool),
+    Deep(bool),
+    /// The dump that is under way passes so many pids.
+    Dump(u8),
+    Reload,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Image {
+    MasterA,
+    WorkerA,
+    JobA,
+    MasterB,
+    WorkerB,
+    MasterC,
+    Guarded,
+    Shell,
+    Tool,
+}
+
+impl Image {
+    fn program(self) -> Program {
+        match self {
+            Self::MasterA => rules::MASTER_A,
+            Self::WorkerA => rules::WORKER_A,
+            Self::JobA => rules::JOB_A,
+            Self::MasterB => rules::MASTER_B,
+            Self::WorkerB => rules::WORKER_B,
+            Self::MasterC => rules::MASTER_C,
+            Self::Guarded => rules::GUARDED,
+            Self::Shell => rules::SHELL,
+            Self::Tool => rules::TOOL,
+        }
+    }
+}
+
+/// What differs from case to case, besides the operations.
+#[derive(Clone, Debug)]
+struct Setup {
+    quiet: bool,
+    deadline: bool,
+    few_kills: bool,
+    replaced: bool,
+    kill: bool,
+    pids: u32,
+    double: bool,
+    /// Before the agent is attached.
+    before: Vec<Op>,
+}
+
+impl Setup {
+    fn rules(&self) -> Rules {
+        let mut groups = vec![rules::alpha(), rules::beta(), rules::gamma()];
+        for group in &mut groups {
+            group.idle.quiet = if self.quiet { 200 * MS } else { 0 };
+            group.stop.deadline = if self.deadline { 3 * SECOND } else { 0 };
+            group.stop.max_kills = if self.few_kills { 2 } else { 50 };
+            group.stop.kill = self.kill;
+        }
+        groups[0].stop.when = if self.replaced { When::Replaced } else { When::Always };
+        rules::rules(groups)
+    }
+}
+
+fn image() -> impl Strategy<Value = Image> {
+    prop_oneof![
+        3 => Just(Image::MasterA),
+        4 => Just(Image::WorkerA),
+        1 => Just(Image::JobA),
+        3 => Just(Image::MasterB),
+        3 => Just(Image::WorkerB),
+        1 => Just(Image::MasterC),
+        1 => Just(Image::Guarded),
+        1 => Just(Image::Shell),
+        1 => Just(Image::Tool),
+    ]
+}
+
+fn op() -> BoxedStrategy<Op> {
+    let master = prop_oneof![3 => Just(Image::MasterA), 3 => Just(Image::MasterB), 1 => Just(Image::MasterC)];
+    let who = || 0..12u8;
+    let births = prop_oneof![
+        6 => who().prop_map(Op::Fork),
+        8 => (who(), image()).prop_map(|(w, i)| Op::Spawn(w, i)),
+        1 => who().prop_map(Op::Sibling),
+        1 => (who(), image()).prop_map(|(w, i)| Op::Container(w, i)),
+        1 => (who(), who(), image()).prop_map(|(w, o, i)| Op::Enter(w, o, i)),
+        5 => (master, 0..4u8).prop_map(|(i, n)| Op::Service(i, n)),
+    ];
+    let changes = prop_oneof![
+        4 => (who(), image()).prop_map(|(w, i)| Op::Exec(w, i)),
+        1 => (who(), image()).prop_map(|(w, i)| Op::Retitle(w, i)),
+        2 => who().prop_map(Op::Setsid),
+        2 => who().prop_map(Op::Subreaper),
+        1 => who().prop_map(Op::Thread),
+    ];
+    let deaths = prop_oneof![
+        5 => (who(), 0..2u8).prop_map(|(w, s)| Op::Exit(w, s)),
+        5 => who().prop_map(Op::Kill),
+        3 => (who(), any::<bool>()).prop_map(|(w, t)| Op::Daemonise(w, t)),
+        1 => who().prop_map(Op::Term),
+        1 => who().prop_map(Op::LeaderExits),
+        1 => who().prop_map(Op::Reap),
+    ];
+    let work = prop_oneof![
+        3 => (who(), 0..2_000u16).prop_map(|(w, t)| Op::Work(w, t)),
+        1 => (who(), 0..5_000u16).prop_map(|(w, t)| Op::Hang(w, t)),
+        1 => who().prop_map(Op::Ignore),
+    ];
+    let time = prop_oneof![3 => 0..40u16, 4 => 0..1_500u16].prop_map(Op::Wait);
+    let shell = prop_oneof![
+        4 => any::<bool>().prop_map(Op::Late),
+        1 => any::<bool>().prop_map(Op::Deep),
+        4 => (1..20u8).prop_map(Op::Dump),
+        1 => Just(Op::Reload),
+    ];
+    prop_oneof![8 => births, 4 => changes, 5 => deaths, 3 => work, 6 => time, 2 => shell].boxed()
+}
+
+fn lossy_op() -> BoxedStrategy<Op> {
+    prop_oneof![12 => op(), 1 => any::<bool>().prop_map(Op::Lossy)].boxed()
+}
+
+fn setup() -> impl Strategy<Value = Setup> {
+    let flags =
+        (any::<bool>(), prop::bool::weighted(0.2), prop::bool::weighted(0.2), prop::bool::weighted(0.2));
+    let more = (any::<bool>(), prop_oneof![Just(24u32), Just(60)], any::<bool>());
+    let before = prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(op(), 1..12)];
+    (flags, more, before).prop_map(
+        |((quiet, deadline, few_kills, replaced), (kill, pids, double), before)| Setup {
+            quiet,
+            deadline,
+            few_kills,
+            replaced,
+            kill,
+            pids,
+            double,
+            before,
+        },
+    )
+}
+
+fn pick(host: &Host, pick: Pick) -> Who {
+    let special = [0, 1, host.kernel.agent];
+    let mut all: Vec<Who> = host.kernel.alive().filter(|w| !special.contains(w)).collect();
+    all.reverse();
+    if all.is_empty() { 0 } else { all[usize::from(pick) % all.len()] }
+}
+
+fn pid(host: &Host, who: Who) -> u32 {
+    host.kernel.procs[who].key.tgid
+}
+
+fn spawn(host: &mut Host, by: Who, birth: Birth, image: Option<Image>) -> Option<Who> {
+    let child = host.kernel.fork(by, birth)?;
+    let (parent, pid) = (pid(host, by), pid(host, child));
+    host.tell(match birth {
+        Birth::Plain => format!("{parent} forks {pid}"),
+        other => format!("{parent} forks {pid} ({other:?})"),
+    });
+    if let Some(image) = image {
+        exec(host, child, image);
+    }
+    Some(child)
+}
+
+fn exec(host: &mut Host, who: Who, image: Image) {
+    host.kernel.exec(who, image.program());
+    let pid = pid(host, who);
+    host.tell(format!("{pid} execs {image:?}"));
+}
+
+fn exit(host: &mut Host, who: Who, status: u32) {
+    if who != 0 {
+        let pid = pid(host, who);
+        host.kernel.exit(who, status);
+        host.tell(format!("{pid} exits, status {status}"));
+    }
+}
+
+fn apply(host: &mut Host, op: &Op) {
+    let of = |host: &Host, p: &Pick| pick(host, *p);
+    match op {
+        Op::Fork(p) => drop(spawn(host, of(host, p), Birth::Plain, None)),
+        Op::Spawn(p, image) => drop(spawn(host, of(host, p), Birth::Plain, Some(*image))),
+        Op::Sibling(p) => drop(spawn(host, of(host, p), Birth::Sibling, None)),
+        Op::Container(p, image) => drop(spawn(host, of(host, p), Birth::NewNs, Some(*image))),
+        Op::Enter(p, into, image) => {
+            drop(spawn(host, of(host, p), Birth::Into(of(host, into)), Some(*image)))
+        }
+        Op::Exec(p, image) => exec(host, of(host, p), *image),
+        Op::Retitle(p, image) => {
+            let who = of(host, p);
+            host.kernel.retitle(who, image.program());
+            host.tell(format!("{} takes the title of {image:?}", pid(host, who)));
+        }
+        Op::Service(image, workers) => {
+            let Some(master) = spawn(host, 0, Birth::Plain, Some(*image)) else { return };
+            let worker = match image {
+                Image::MasterA => Image::WorkerA,
+                _ => Image::WorkerB,
+            };
+            for n in 0..*workers {
+                spawn(host, master, Birth::Plain, (n % 2 == 0).then_some(worker));
+            }
+        }
+        Op::Daemonise(p, twice) => {
+            let who = of(host, p);
+            let Some(child) = spawn(host, who, Birth::Plain, None) else { return };
+            host.kernel.setsid(child);
+            host.tell(format!("{} makes a session", pid(host, child)));
+            if *twice && spawn(host, child, Birth::Plain, None).is_some() {
+                exit(host, child, 0);
+            }
+            exit(host, who, 0);
+        }
+        Op::Exit(p, status) => exit(host, of(host, p), u32::from(*status) << 8),
+        Op::Kill(p) => exit(host, of(host, p), 9),
+        Op::Term(p) => {
+            let (who, keeper) = (of(host, p), host.kernel.parent(host.kernel.agent).unwrap());
+            if who != 0 {
+                host.tell(format!("somebody sends TERM to {}", pid(host, who)));
+                host.kernel.signal(who, 15, keeper);
+            }
+        }
+        Op::Setsid(p) => {
+            let who = of(host, p);
+            host.kernel.setsid(who);
+            host.tell(format!("{} makes a session", pid(host, who)));
+        }
+        Op::Subreaper(p) => {
+            let who = of(host, p);
+            host.kernel.become_subreaper(who);
+            host.tell(format!("{} becomes a subreaper", pid(host, who)));
+        }
+        Op::Thread(p) => host.kernel.add_thread(of(host, p)),
+        Op::LeaderExits(p) => {
+            let who = of(host, p);
+            if who != 0 {
+                host.tell(format!("the leader of {} exits", pid(host, who)));
+                host.kernel.leader_exits(who);
+            }
+        }
+        Op::Work(p, ms) => work(host, of(host, p), 'R', *ms),
+        Op::Hang(p, ms) => work(host, of(host, p), 'D', *ms),
+        Op::Ignore(p) => {
+            let who = of(host, p);
+            host.kernel.procs[who].manner = Manner::Ignores;
+            host.tell(format!("{} ignores TERM from now on", pid(host, who)));
+        }
+        Op::Reap(p) => host.kernel.reap(of(host, p)),
+        Op::Wait(ms) => host.wait(Ns::from(*ms) * MS),
+        Op::Late(late) => host.stream.late = *late,
+        Op::Lossy(lossy) => {
+            host.tell(if *lossy { "records are lost from here" } else { "records are written again" });
+            host.stream.lossy = *lossy;
+        }
+        Op::Deep(deep) => host.stream.deep = *deep,
+        Op::Dump(pids) => host.dump_some(u32::from(*pids)),
+        Op::Reload => {
+            // In the agent one thread does both: a reload waits for a dump.
+            if !host.is_dumping() {
+                host.tell("the configuration is read again");
+                host.configure(host.rules.clone());
+            }
+        }
+    }
+}
+
+fn work(host: &mut Host, who: Who, state: char, ms: u16) {
+    host.kernel.work(who, state, Ns::from(ms) * MS);
+    host.tell(format!("{} works for {ms} ms in state {state}", pid(host, who)));
+}
+
+/// The operations need no model: each picks among those that are alive when it is applied.
+struct Anything<const LOSSY: bool>;
+
+impl<const LOSSY: bool> ReferenceStateMachine for Anything<LOSSY> {
+    type State = Setup;
+    type Transition = Op;
+
+    fn init_state() -> BoxedStrategy<Setup> {
+        setup().boxed()
+    }
+
+    fn transitions(_: &Setup) -> BoxedStrategy<Op> {
+        if LOSSY { lossy_op() } else { op() }
+    }
+
+    fn apply(state: Setup, _: &Op) -> Setup {
+        state
+    }
+}
+
+impl<const LOSSY: bool> StateMachineTest for Anything<LOSSY> {
+    type SystemUnderTest = Host;
+    type Reference = Self;
+
+    fn init_test(setup: &Setup) -> Host {
+        let mut host = Host::boot(setup.rules(), setup.pids);
+        assert!(setup.rules().groups[2].mode == Mode::Observe);
+        host.stream = Stream { double: setup.double, ..Stream::default() };
+        for op in setup.before.iter().filter(|op| !matches!(op, Op::Late(_) | Op::Deep(_) | Op::Reload)) {
+            apply(&mut host, op);
+        }
+        host.attach();
+        if setup.before.is_empty() {
+            host.finish_dump();
+        }
+        host
+    }
+
+    fn apply(mut host: Host, _: &Setup, op: Op) -> Host {
+        apply(&mut host, &op);
+        host.pump();
+        host
+    }
+
+    fn check_invariants(host: &Host, _: &Setup) {
+        host.check();
+    }
+
+    fn teardown(mut host: Host, _: Setup) {
+        host.come_to_rest();
+        host.check_replay();
+    }
+}
+
+fn cases(default: u32) -> Config {
+    // Spelled out because a configuration that is set hides the environment.
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(default);
+    Config { cases, max_shrink_iters: 20_000, failure_persistence: None, ..Config::default() }
+}
+
+prop_state_machine! {
+    #![proptest_config(cases(300))]
+
+    #[test]
+    fn keeps_the_law_with_a_whole_stream(sequential 1..60 => Anything<false>);
+}
+
+prop_state_machine! {
+    #![proptest_config(cases(300))]
+
+    #[test]
+    fn keeps_the_law_when_records_are_lost(sequential 1..60 => Anything<true>);
+}

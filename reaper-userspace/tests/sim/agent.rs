@@ -1,0 +1,602 @@
+//! The shell around the core, on the simulated kernel: carries the stream, answers effects from the truth of the moment,
+//! and holds every signal against the oracle before it is delivered.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use reaper::core::Core;
+use reaper::core::effect::Effect;
+use reaper::core::ids::{MS, Ns, ProcKey, SECOND};
+use reaper::core::input::{Fired, Identified, Input, Parent, Task};
+use reaper::core::records::{Event, Record};
+use reaper::core::rules::{Rules, Signal, When};
+
+use super::kernel::{Kernel, News, Who};
+use super::oracle::{Oracle, Shot};
+
+/// What a look at /proc takes.
+const LOOK: Ns = 20_000;
+
+/// What is in the ring buffer, and what should have been.
+#[derive(Clone, Debug)]
+enum Entry {
+    Written { input: Input, adopter: Option<ProcKey>, replay: bool },
+    Dropped { input: Input, adopter: Option<ProcKey> },
+}
+
+#[derive(Debug, Default)]
+struct Dump {
+    at: Ns,
+    rows: Vec<Task>,
+    next_pid: u32,
+}
+
+/// What went into the core and came out, in order.
+#[derive(Debug)]
+pub enum Traffic {
+    In(Ns, Box<Input>),
+    Out(Option<Box<Effect>>),
+}
+
+/// What the stream does to the records that are written from now on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stream {
+    pub late: bool,
+    pub lossy: bool,
+    /// Exits come twice.
+    pub double: bool,
+    /// The adopter is too far up to be found.
+    pub deep: bool,
+}
+
+#[derive(Debug)]
+pub struct Host {
+    pub kernel: Kernel,
+    pub core: Core,
+    pub oracle: Oracle,
+    pub rules: Rules,
+    pub stream: Stream,
+    pub log: Vec<Record>,
+    pub traffic: Vec<Traffic>,
+    pub story: Vec<String>,
+    pub fired: Vec<(Ns, ProcKey, Signal)>,
+    pub ever_lossy: bool,
+    entries: VecDeque<Entry>,
+    lost: u64,
+    dump: Option<Dump>,
+    attached: bool,
+    configured: bool,
+    announced: Option<(u32, String, String)>,
+    open_orphans: BTreeMap<(u32, Ns), String>,
+    held: BTreeSet<ProcKey>,
+}
+
+impl Host {
+    /// A host on which the agent is not yet attached.
+    pub fn boot(rules: Rules, pid_max: u32) -> Self {
+        let kernel = Kernel::boot(pid_max);
+        let core = Core::new(kernel.procs[kernel.agent].key.tgid);
+        Self {
+            kernel,
+            core,
+            oracle: Oracle::default(),
+            rules,
+            stream: Stream::default(),
+            log: Vec::new(),
+            traffic: Vec::new(),
+            story: Vec::new(),
+            fired: Vec::new(),
+            ever_lossy: false,
+            entries: VecDeque::new(),
+            lost: 0,
+            dump: None,
+            attached: false,
+            configured: false,
+            announced: None,
+            open_orphans: BTreeMap::new(),
+            held: BTreeSet::new(),
+        }
+    }
+
+    /// A host with an agent that has seen nothing but init.
+    pub fn running(rules: Rules) -> Self {
+        let mut host = Self::boot(rules, 200);
+        host.attach();
+        host.finish_dump();
+        host
+    }
+
+    /// The programs are attached and the dump begins; [`Self::dump_some`] goes on with it.
+    pub fn attach(&mut self) {
+        self.kernel.take_news();
+        self.attached = true;
+        self.tell("the agent attaches");
+        self.configure(self.rules.clone());
+        self.begin_dump();
+    }
+
+    pub fn configure(&mut self, rules: Rules) {
+        let now = self.kernel.now;
+        self.rules = rules.clone();
+        self.oracle.configure(now, rules.clone());
+        let input =
+            Input::Configured { at: now, rules: Arc::new(rules), armed: Vec::new(), broken: Vec::new() };
+        self.hand(input);
+        self.configured = true;
+        self.pump();
+    }
+
+    pub fn tell(&mut self, what: impl std::fmt::Display) {
+        let ms = self.kernel.now / MS;
+        self.story.push(format!("{ms:>7} ms  {what}"));
+    }
+
+    /// Lets time pass: for the world, and for the agent as far as it has asked to be woken.
+    pub fn wait(&mut self, time: Ns) {
+        let end = self.kernel.now + time;
+        self.pump();
+        let mut stuck = (0, 0);
+        loop {
+            let awake = self.dump.is_none();
+            let deadline = self.core.next_deadline().filter(|_| awake);
+            let Some(next) = deadline.into_iter().chain(self.kernel.next_due()).min().filter(|&n| n <= end)
+            else {
+                break;
+            };
+            self.kernel.advance_to(next.max(self.kernel.now));
+            self.pump();
+            if awake && self.core.next_deadline().is_some_and(|d| d <= self.kernel.now) {
+                self.hand(Input::Tick);
+                self.pump();
+            }
+            stuck = if stuck.0 + MS / 2 > self.kernel.now {
+                (stuck.0, stuck.1 + 1)
+            } else {
+                (self.kernel.now, 0)
+            };
+            if stuck.1 > 500 {
+                self.fail("the agent is woken again and again and time does not pass");
+            }
+        }
+        self.kernel.advance_to(end.max(self.kernel.now));
+        self.pump();
+    }
+
+    /// Takes up what has happened and does what the core wants, until neither is left.
+    pub fn pump(&mut self) {
+        loop {
+            self.collect();
+            if self.dump.is_some() {
+                return;
+            }
+            if self.serve() {
+                continue;
+            }
+            if self.dump.is_some() || self.stream.late {
+                return;
+            }
+            let Some(entry) = self.entries.pop_front() else { return };
+            self.deliver(entry);
+        }
+    }
+
+    /// Writes what has happened into the ring buffer.
+    fn collect(&mut self) {
+        for News { mut input, adopter } in self.kernel.take_news() {
+            if !self.attached {
+                continue;
+            }
+            let adopter = adopter.map(|a| self.kernel.procs[a].key);
+            if let (Input::Exit(exit), true) = (&mut input, self.stream.deep) {
+                if matches!(exit.adopter, Parent::Known(_)) {
+                    exit.adopter = Parent::Unknown;
+                }
+            }
+            if self.stream.lossy {
+                self.lost += 1;
+                self.ever_lossy = true;
+                self.entries.push_back(Entry::Dropped { input, adopter });
+                continue;
+            }
+            let at = self.kernel.now;
+            if self.lost > 0 {
+                let input = Input::Lost { at, count: std::mem::take(&mut self.lost) };
+                self.entries.push_back(Entry::Written { input, adopter: None, replay: false });
+            }
+            let twice = self.stream.double && matches!(input, Input::Exit(_));
+            self.entries.push_back(Entry::Written { input: input.clone(), adopter, replay: false });
+            if twice {
+                self.entries.push_back(Entry::Written { input, adopter, replay: true });
+            }
+        }
+    }
+
+    fn deliver(&mut self, entry: Entry) {
+        let clear = self.core.is_clear();
+        match entry {
+            Entry::Dropped { input, adopter } => self.enlighten(&input, adopter, true),
+            Entry::Written { input, adopter, replay } => {
+                if !replay {
+                    self.enlighten(&input, adopter, !clear);
+                }
+                if matches!(input, Input::Lost { .. }) {
+                    self.oracle.blind = true;
+                    self.oracle.blur();
+                }
+                self.hand(input);
+            }
+        }
+    }
+
+    /// Tells the oracle.
+    fn enlighten(&mut self, input: &Input, adopter: Option<ProcKey>, blurred: bool) {
+        match input {
+            Input::Fork(fork) => self.oracle.fork(fork, blurred),
+            Input::Exec(exec) => self.oracle.exec(exec, blurred),
+            Input::Exit(exit) => {
+                self.oracle.exit(exit, adopter, exit.adopter == Parent::NamespaceDies, blurred);
+            }
+            Input::SignalSeen { target, signal, sender, .. } => {
+                let own = *sender == self.kernel.procs[self.kernel.agent].key.tgid;
+                if !own && !blurred {
+                    self.oracle.signal_seen(*target, *signal);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn hand(&mut self, input: Input) {
+        let now = self.kernel.now;
+        self.traffic.push(Traffic::In(now, Box::new(input.clone())));
+        self.core.handle(now, input);
+    }
+
+    /// Does one thing that the core wants. False if there is none.
+    fn serve(&mut self) -> bool {
+        let effect = self.core.poll_effect();
+        self.traffic.push(Traffic::Out(effect.clone().map(Box::new)));
+        let Some(effect) = effect else { return false };
+        match effect {
+            Effect::Record(record) => self.record(record),
+            Effect::Identify(key) => self.identify(key),
+            Effect::Sample(key) => {
+                self.pass(LOOK);
+                let outcome = self.kernel.sample(key);
+                self.hand(Input::Sampled { key, outcome });
+            }
+            Effect::Aim(key) => self.aim(key),
+            Effect::Fire { key, signal } => self.fire(key, signal),
+            Effect::Release(key) => {
+                if !self.held.remove(&key) {
+                    self.fail("the core lets go of somebody who is not held");
+                }
+            }
+            Effect::Resync => self.begin_dump(),
+            Effect::Persist => {}
+        }
+        true
+    }
+
+    fn pass(&mut self, time: Ns) {
+        self.kernel.advance_to(self.kernel.now + time);
+        self.collect();
+    }
+
+    fn identify(&mut self, key: ProcKey) {
+        self.pass(LOOK);
+        let outcome = self.kernel.identify(key);
+        if let Identified::Alive(who) = &outcome {
+            self.oracle.look(self.kernel.now, key, who, self.core.is_clear());
+        }
+        self.hand(Input::Identified { key, outcome });
+    }
+
+    fn aim(&mut self, key: ProcKey) {
+        self.held.insert(key);
+        self.pass(LOOK);
+        let outcome = self.kernel.sample(key);
+        self.collect();
+        while let Some(entry) = self.entries.pop_front() {
+            self.deliver(entry);
+        }
+        self.hand(Input::Aimed { key, outcome });
+    }
+
+    fn fire(&mut self, key: ProcKey, signal: Signal) {
+        if !self.held.remove(&key) {
+            self.fail("a signal to somebody who is not held");
+        }
+        let who = self.kernel.find(key).unwrap();
+        let Some((pid, name, group)) = self.announced.take() else {
+            self.fail("a signal without a record before it");
+        };
+        let Identified::Alive(identity) = self.kernel.identify(key) else {
+            self.fail("a signal to somebody who is dead");
+        };
+        let now = self.kernel.now;
+        self.tell(format!("agent: {signal} to {pid}"));
+        if pid != key.tgid || name != signal.to_string() {
+            self.fail("the record before a signal is of another one");
+        }
+        let mut up = Some(self.kernel.agent);
+        let mut of_the_agent = false;
+        while let Some(above) = up {
+            of_the_agent |= above == who;
+            up = self.kernel.parent(above);
+        }
+        let alive = self.kernel.is_alive(who);
+        let shot = Shot {
+            at: now,
+            key,
+            signal,
+            group: &group,
+            who: identity,
+            idle_since: self.kernel.is_idle(who).then(|| self.kernel.idle_since(who)),
+            alive,
+            of_the_agent,
+        };
+        if let Err(why) = self.oracle.judge(&shot) {
+            self.fail(&format!("{signal} to {} for group {group} is forbidden: {why}", key.tgid));
+        }
+        self.fired.push((now, key, signal));
+        self.kernel.signal(who, signal.0, self.kernel.agent);
+        self.collect();
+        self.hand(Input::Fired { key, at: self.kernel.now, outcome: Fired::Sent });
+    }
+
+    fn record(&mut self, record: Record) {
+        match &record.event {
+            Event::Signal { group, proc, signal, dry_run: false, verified: true, .. } => {
+                self.announced = Some((proc.pid, signal.clone(), group.clone()));
+            }
+            Event::Orphaned { proc, group, .. } => {
+                self.tell(format!("agent: {} is an orphan of {group}", proc.pid));
+                self.open_orphans.insert((proc.pid, proc.start_ns), group.clone());
+            }
+            Event::Reaped { proc, .. } | Event::Left { proc, .. } => {
+                if self.open_orphans.remove(&(proc.pid, proc.start_ns)).is_none() {
+                    self.fail(&format!("the end of {} is told, who is no orphan", proc.pid));
+                }
+            }
+            Event::MasterFound { proc, group } | Event::Heir { proc, group, .. } => {
+                self.tell(format!("agent: {} is a master of {group}", proc.pid));
+                self.open_orphans.remove(&(proc.pid, proc.start_ns));
+            }
+            Event::Spared { proc, because, .. } => {
+                self.tell(format!("agent: {} spared, {because:?}", proc.pid))
+            }
+            Event::BreakerOpen { group, .. } => self.oracle.breaker_opened(&group.clone()),
+            _ => {}
+        }
+        self.log.push(record);
+    }
+
+    fn begin_dump(&mut self) {
+        if self.dump.is_none() {
+            self.dump = Some(Dump { at: self.kernel.now, rows: Vec::new(), next_pid: 0 });
+        }
+    }
+
+    /// The iterator passes so many pids.
+    pub fn dump_some(&mut self, pids: u32) {
+        self.collect();
+        let Some(mut dump) = self.dump.take() else { return };
+        let end = dump.next_pid.saturating_add(pids);
+        let mut passed: Vec<Who> = self
+            .kernel
+            .alive()
+            .filter(|&w| (dump.next_pid..end).contains(&self.kernel.procs[w].key.tgid))
+            .collect();
+        passed.sort_unstable_by_key(|&w| self.kernel.procs[w].key.tgid);
+        dump.rows.extend(passed.into_iter().map(|w| self.kernel.row(w)));
+        dump.next_pid = end;
+        self.dump = Some(dump);
+        if end > 4_000 {
+            self.end_dump();
+        }
+    }
+
+    pub fn finish_dump(&mut self) {
+        if self.dump.is_some() {
+            self.dump_some(u32::MAX / 2);
+        }
+    }
+
+    pub fn is_dumping(&self) -> bool {
+        self.dump.is_some()
+    }
+
+    fn end_dump(&mut self) {
+        let Some(dump) = self.dump.take() else { return };
+        self.collect();
+        let parents: Vec<_> = dump
+            .rows
+            .iter()
+            .map(|row| match row.parent {
+                Parent::Known(parent) => (row.key, Some(parent)),
+                _ => (row.key, None),
+            })
+            .collect();
+        for (row, (_, parent)) in dump.rows.iter().zip(&parents) {
+            self.oracle.row(row, *parent);
+        }
+        self.oracle.row_parents(&parents);
+        let took_ns = self.kernel.now - dump.at;
+        self.hand(Input::Snapshot { at: dump.at, took_ns, tasks: dump.rows });
+        while let Some(entry) = self.entries.pop_front() {
+            self.deliver(entry);
+        }
+        self.hand(Input::Merged { at: self.kernel.now });
+        if self.core.is_clear() {
+            self.oracle.blind = false;
+            self.tell("the tree is built");
+        }
+        self.pump();
+    }
+
+    /// What must hold after everything that happens.
+    pub fn check(&self) {
+        self.check_shape();
+        if self.entries.is_empty() && self.dump.is_none() && self.core.is_clear() && self.lost == 0 {
+            self.check_tree();
+        }
+    }
+
+    fn check_shape(&self) {
+        let tree = self.core.tree();
+        let mut children = 0;
+        for id in tree.live() {
+            if tree.find(tree[id].key()) != Some(id) {
+                self.fail(&format!("{} is not found by its pid", tree[id].key()));
+            }
+            for child in tree.children(id) {
+                children += 1;
+                if tree.parent(child) != Some(id) || !tree[child].is_live() {
+                    self.fail(&format!("{} has two parents", tree[child].key()));
+                }
+            }
+        }
+        let with_parent = tree.live().filter(|&id| tree.parent(id).is_some()).count();
+        if children != with_parent {
+            self.fail("somebody has a parent that does not know it");
+        }
+        if !self.ever_lossy && !self.core.is_clear() && tree.tombstone_count() > 0 && self.log.is_empty() {
+            self.fail("dead processes before anybody was a master");
+        }
+    }
+
+    fn check_tree(&self) {
+        let (tree, kernel) = (self.core.tree(), &self.kernel);
+        for who in kernel.alive() {
+            let (key, comm) = (kernel.procs[who].key, &kernel.procs[who].comm);
+            let Some(id) = tree.find(key) else { self.fail(&format!("{key} is alive and not in the tree")) };
+            if tree.is_unsettled(id) {
+                continue;
+            }
+            let parent = tree.parent(id).map(|p| tree[p].key());
+            let truth = kernel.parent(who).map(|p| kernel.procs[p].key);
+            if parent != truth {
+                self.fail(&format!("the parent of {key} is {truth:?}, the tree says {parent:?}"));
+            }
+            if tree[id].comm() != comm {
+                self.fail(&format!("{key} is called {comm}, the tree says {}", tree[id].comm()));
+            }
+        }
+        if tree.live_count() != kernel.alive().count() {
+            self.fail("the tree has processes that are dead");
+        }
+        let dead = self.oracle.dead_ancestors();
+        if !self.ever_lossy && tree.tombstone_count() > dead {
+            self.fail(&format!("{} dead processes are kept, {dead} are needed", tree.tombstone_count()));
+        }
+    }
+
+    /// Nothing happens any more; what has to be done is done within bounded time, and then the agent sleeps.
+    pub fn come_to_rest(&mut self) {
+        self.tell("nothing happens any more");
+        let double = self.stream.double;
+        self.stream = Stream { double, ..Stream::default() };
+        self.finish_dump();
+        // One more record, so that a loss is noticed.
+        let keeper = self.kernel.parent(self.kernel.agent).unwrap();
+        if let Some(last) = self.kernel.fork(keeper, super::kernel::Birth::Plain) {
+            self.kernel.exit(last, 0);
+        }
+        self.pump();
+        while self.is_dumping() {
+            self.finish_dump();
+        }
+        for _ in 0..40 {
+            self.wait(SECOND);
+            while self.is_dumping() {
+                self.finish_dump();
+            }
+        }
+        self.check();
+        self.check_stopped();
+        let settled = self.core.orphans().next().is_none();
+        if let Some(deadline) = self.core.next_deadline().filter(|_| settled) {
+            self.fail(&format!(
+                "there is nothing to wait for, and the agent wants to be woken at {deadline}"
+            ));
+        }
+        for (key, group) in &self.open_orphans {
+            let key = ProcKey { tgid: key.0, start_ns: key.1 };
+            if !self.kernel.find(key).is_some_and(|w| self.kernel.is_alive(w)) {
+                self.fail(&format!("nothing was said of the end of {key}, an orphan of {group}"));
+            }
+        }
+        if self.entries.is_empty() && !self.core.is_clear() {
+            self.fail("the tree was never rebuilt");
+        }
+        if !self.held.is_empty() {
+            self.fail("the core never let go of somebody");
+        }
+    }
+
+    fn check_stopped(&self) {
+        for (key, g) in self.oracle.must_stop() {
+            let group = &self.rules.groups[g];
+            let Some(who) = self.kernel.find(key).filter(|&w| self.kernel.is_alive(w)) else { continue };
+            let proc = &self.kernel.procs[who];
+            let cmdline = proc.argv.join(" ");
+            let overdue = group.stop.deadline > 0;
+            let spared = self.rules.protect.iter().any(|p| p.is_match(&*proc.comm))
+                || proc.kernel_thread
+                || key.tgid == 1
+                || group.stop.job_children.iter().any(|r| r.is_match(&cmdline))
+                || self.oracle.is_broken(g)
+                || (self.oracle.was_asked(key) && !overdue)
+                || (!self.kernel.is_idle(who) && !overdue)
+                || (group.stop.when == When::Replaced && self.oracle.masters(g).is_empty())
+                || self.is_above_agent(who);
+            let steps = group.stop.signals.len() + usize::from(group.stop.kill);
+            if !spared && self.oracle.signals_sent(key) < steps {
+                self.fail(&format!("{key} is an idle orphan of {} and was not stopped", group.name));
+            }
+        }
+    }
+
+    fn is_above_agent(&self, who: Who) -> bool {
+        let mut up = Some(self.kernel.agent);
+        while let Some(above) = up {
+            if above == who {
+                return true;
+            }
+            up = self.kernel.parent(above);
+        }
+        false
+    }
+
+    /// The same inputs into another core give the same effects.
+    pub fn check_replay(&self) {
+        let mut core = Core::new(self.kernel.procs[self.kernel.agent].key.tgid);
+        for traffic in &self.traffic {
+            match traffic {
+                Traffic::In(now, input) => core.handle(*now, (**input).clone()),
+                Traffic::Out(effect) => {
+                    let again = core.poll_effect();
+                    if again.as_ref() != effect.as_deref() {
+                        self.fail(&format!("a replay gives {again:?} instead of {effect:?}"));
+                    }
+                }
+            }
+        }
+    }
+
+    pub fn fail(&self, why: &str) -> ! {
+        let mut text = format!("{why}\n\nwhat happened:\n");
+        for line in &self.story {
+            let _ = writeln!(text, "  {line}");
+        }
+        let _ = writeln!(text, "\nalive now (pid, parent, session, what it runs):");
+        for who in self.kernel.alive() {
+            let p = &self.kernel.procs[who];
+            let parent = self.kernel.parent(who).map_or(0, |p| self.kernel.procs[p].key.tgid);
+            let _ = writeln!(text, "  {:>4} {parent:>4} {:>4}  {}", p.key.tgid, p.session, p.argv.join(" "));
+        }
+        panic!("{text}");
+    }
+}

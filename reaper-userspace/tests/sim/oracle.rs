@@ -1,0 +1,613 @@
+//! What the law says about every process, worked out from the whole history: sections 2 and 3 of the design, written
+//! down a second time without a look at the core's code.
+//!
+//! It is told of everything in the order of the stream, lost records included, and of every look at a process that the
+//! core was given: a title that nobody has read yet cannot count. Nothing is ever forgotten and nothing is kept
+//! up to date that can be looked up in the history. Where the core cannot know the truth (a record was lost, or came while
+//! the tree was being rebuilt) a process is `blurred`: then it *may* be stopped by less and *need* not be stopped at all.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use reaper::core::ids::{Ns, ProcKey, SECOND};
+use reaper::core::input::{Exec, Exit, Fork, Identity, Task};
+use reaper::core::rules::{Group, Mode, Rules, Signal};
+
+type Id = usize;
+type G = usize;
+
+#[derive(Debug)]
+struct Image {
+    exec_at: Ns,
+    session: u32,
+}
+
+/// How a process lost its last master of a group.
+#[derive(Clone, Debug)]
+struct Loss {
+    since: Ns,
+    /// It was a child of a master of the group that died.
+    child_of_master: bool,
+    /// It may be a daemon in the making: the session of its dead parent's image.
+    daemon_unless: Option<u32>,
+    verdict: Verdict,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Open,
+    Orphan,
+    /// It does not match the worker matcher.
+    NoWorker,
+    Heir,
+    Detached,
+}
+
+#[derive(Debug)]
+struct Life {
+    key: ProcKey,
+    mother: Option<Id>,
+    parent: Option<Id>,
+    alive: bool,
+    image: Rc<Image>,
+    execed: bool,
+    had_two: bool,
+    kernel_thread: bool,
+    /// First seen in a dump.
+    dumped: bool,
+    blurred: bool,
+    detached: bool,
+    /// Group → exec time of the image in which it became a master.
+    crowned: BTreeMap<G, Ns>,
+    reigns: BTreeMap<G, ()>,
+    losses: BTreeMap<G, Loss>,
+    asked: Vec<i32>,
+    /// As last seen.
+    who: Option<Identity>,
+}
+
+#[derive(Debug, Default)]
+pub struct Oracle {
+    lives: Vec<Life>,
+    by_key: BTreeMap<ProcKey, Id>,
+    rules: Rc<Rules>,
+    armed: Vec<bool>,
+    /// (when, whom, group), first signals only.
+    stopped: Vec<(Ns, ProcKey, G)>,
+    /// Per process: how many signals, and when the last one was.
+    sent: BTreeMap<ProcKey, (usize, Ns)>,
+    rearmed: Ns,
+    broken: Vec<bool>,
+    /// The core knows of a loss and has not rebuilt the tree.
+    pub blind: bool,
+}
+
+/// What was true of a process when it was signalled.
+#[derive(Debug)]
+pub struct Shot<'a> {
+    pub at: Ns,
+    pub key: ProcKey,
+    pub signal: Signal,
+    pub group: &'a str,
+    /// Its command line in truth.
+    pub who: Identity,
+    pub idle_since: Option<Ns>,
+    pub alive: bool,
+    pub of_the_agent: bool,
+}
+
+impl Oracle {
+    pub fn configure(&mut self, now: Ns, rules: Rules) {
+        self.armed.resize(rules.groups.len(), false);
+        self.broken = vec![false; rules.groups.len()];
+        self.rules = Rc::new(rules);
+        self.rearmed = now;
+    }
+
+    pub fn fork(&mut self, fork: &Fork, blurred: bool) {
+        if self.by_key.contains_key(&fork.child) {
+            return self.learn_birth(fork, blurred);
+        }
+        let mother = self.by_key.get(&fork.parent).copied();
+        let (image, mut blur) = match mother {
+            Some(m) => (self.lives[m].image.clone(), blurred),
+            None => (Rc::new(Image { exec_at: 0, session: fork.session }), true),
+        };
+        // Born to somebody who is past the exit tracepoint: its adopter is already the parent.
+        let mut parent = mother;
+        while let Some(dead) = parent.filter(|&p| !self.lives[p].alive) {
+            blur = true;
+            parent = self.lives[dead].parent;
+        }
+        let id = self.add(Life { mother, parent, image, blurred: blur, ..Life::new(fork.child) });
+        self.lives[id].kernel_thread = fork.kernel_thread;
+        self.count_two(parent);
+    }
+
+    fn learn_birth(&mut self, fork: &Fork, blurred: bool) {
+        let id = self.by_key[&fork.child];
+        self.lives[id].blurred |= blurred;
+        if let Some(&mother) = self.by_key.get(&fork.parent) {
+            self.lives[id].mother = Some(mother);
+        }
+    }
+
+    pub fn exec(&mut self, exec: &Exec, blurred: bool) {
+        let Some(&id) = self.by_key.get(&exec.key) else { return };
+        let life = &mut self.lives[id];
+        life.image = Rc::new(Image { exec_at: exec.at, session: exec.session });
+        life.execed = true;
+        life.had_two = false;
+        life.blurred |= blurred;
+        if blurred {
+            return;
+        }
+        let who = Identity {
+            at: exec.at,
+            comm: exec.comm.clone(),
+            argv: exec.argv.clone(),
+            exe: exec.filename.clone(),
+            uid: exec.uid,
+            ppid: 0,
+            session: exec.session,
+            cgroups: Vec::new(),
+        };
+        self.crown(exec.at, id, &who);
+    }
+
+    /// `adopter` is the true one.
+    pub fn exit(&mut self, exit: &Exit, adopter: Option<ProcKey>, namespace_dies: bool, blurred: bool) {
+        let Some(&dead) = self.by_key.get(&exit.key).filter(|&&d| self.lives[d].alive) else { return };
+        let children: Vec<Id> = self.children(dead);
+        let below = self.below(dead);
+        let reigned: Vec<G> = self.lives[dead].reigns.keys().copied().collect();
+        let alone = exit.status == 0 && children.len() == 1 && !self.lives[dead].had_two;
+        let session = self.lives[dead].image.session;
+        let adopter = adopter.and_then(|a| self.by_key.get(&a).copied());
+        self.lives[dead].alive = false;
+        self.lives[dead].reigns.clear();
+        self.lives[dead].parent = adopter;
+        for &child in &children {
+            self.lives[child].parent = adopter;
+        }
+        self.count_two(adopter);
+        if blurred {
+            for &id in &below {
+                self.lives[id].blurred = true;
+            }
+        }
+        if namespace_dies {
+            return;
+        }
+        for &id in &below {
+            for g in 0..self.rules.groups.len() {
+                let direct = children.contains(&id);
+                let daemon_unless = (alone && direct).then_some(session);
+                self.lose(
+                    id,
+                    g,
+                    Loss {
+                        since: exit.at,
+                        child_of_master: direct && reigned.contains(&g),
+                        daemon_unless,
+                        verdict: Verdict::Open,
+                    },
+                );
+            }
+        }
+    }
+
+    fn lose(&mut self, id: Id, g: G, loss: Loss) {
+        let decided = |l: &Loss| !matches!(l.verdict, Verdict::NoWorker);
+        if self.lives[id].losses.get(&g).is_some_and(decided) || !self.is_masterless_worker(id, g) {
+            return;
+        }
+        self.lives[id].losses.insert(g, loss);
+    }
+
+    /// A row of a dump, before what was buffered meanwhile.
+    pub fn row(&mut self, row: &Task, parent: Option<ProcKey>) {
+        let parent = parent.and_then(|p| self.by_key.get(&p).copied());
+        match self.by_key.get(&row.key) {
+            Some(&id) => self.lives[id].blurred = true,
+            None => {
+                let image = Rc::new(Image { exec_at: 0, session: row.session });
+                let life = Life { image, dumped: true, blurred: true, ..Life::new(row.key) };
+                let id = self.add(Life { kernel_thread: row.kernel_thread, ..life });
+                self.lives[id].mother = parent;
+                self.lives[id].parent = parent;
+            }
+        }
+    }
+
+    /// After all rows are in: their parents, which may come later than they.
+    pub fn row_parents(&mut self, rows: &[(ProcKey, Option<ProcKey>)]) {
+        for (key, parent) in rows {
+            let Some(&id) = self.by_key.get(key) else { continue };
+            let parent = parent.and_then(|p| self.by_key.get(&p).copied());
+            if self.lives[id].dumped && self.lives[id].mother.is_none() {
+                self.lives[id].mother = parent;
+                self.lives[id].parent = parent;
+            }
+        }
+    }
+
+    /// Everybody: the core's view has a gap.
+    pub fn blur(&mut self) {
+        for life in self.lives.iter_mut().filter(|l| l.alive) {
+            life.blurred = true;
+        }
+    }
+
+    pub fn signal_seen(&mut self, target: ProcKey, signal: i32) {
+        if let Some(&id) = self.by_key.get(&target) {
+            self.lives[id].asked.push(signal);
+        }
+    }
+
+    /// The core was told who a process is.
+    pub fn look(&mut self, now: Ns, key: ProcKey, who: &Identity, clear: bool) {
+        let Some(&id) = self.by_key.get(&key).filter(|&&id| self.lives[id].alive) else { return };
+        self.lives[id].who = Some(who.clone());
+        let rules = self.rules.clone();
+        for (g, group) in rules.groups.iter().enumerate() {
+            self.decide(now, id, g, group, who);
+        }
+        self.crown(now, id, who);
+        if clear && !who.argv.is_empty() {
+            self.uncrown(now, id, who);
+        }
+        for (g, group) in rules.groups.iter().enumerate() {
+            // Born below an orphan, or a worker by its title.
+            let named = group.worker.as_ref().is_some_and(|w| w.matches(who)) && !group.master.matches(who);
+            let known = self.lives[id].losses.get(&g).is_some_and(|l| l.verdict != Verdict::NoWorker);
+            if named && !known && self.is_masterless_worker(id, g) {
+                let loss = Loss {
+                    since: now,
+                    child_of_master: false,
+                    daemon_unless: None,
+                    verdict: Verdict::Orphan,
+                };
+                self.lives[id].losses.insert(g, loss);
+            }
+        }
+    }
+
+    fn decide(&mut self, now: Ns, id: Id, g: G, group: &Group, who: &Identity) {
+        let Some(loss) = self.lives[id].losses.get(&g).filter(|l| l.verdict == Verdict::Open).cloned() else {
+            return;
+        };
+        if let Some(session) = loss.daemon_unless {
+            if who.session != session {
+                self.lives[id].detached = true;
+                let heir = group.master.matches(who);
+                return self.close(now, id, g, if heir { Verdict::Heir } else { Verdict::Detached });
+            }
+            if now < loss.since + SECOND {
+                return;
+            }
+        }
+        let verdict = if loss.child_of_master && self.lives[id].execed && group.master.matches(who) {
+            Verdict::Heir
+        } else {
+            match &group.worker {
+                Some(worker) if worker.matches(who) => Verdict::Orphan,
+                Some(_) => Verdict::NoWorker,
+                None if self.left_the_session(id, g, who) => {
+                    self.lives[id].detached = true;
+                    Verdict::Detached
+                }
+                None => Verdict::Orphan,
+            }
+        };
+        self.close(now, id, g, verdict);
+        if loss.daemon_unless.is_some() && verdict != Verdict::Heir {
+            for below in self.below(id) {
+                self.lose(below, g, Loss { child_of_master: false, daemon_unless: None, ..loss.clone() });
+            }
+        }
+    }
+
+    fn close(&mut self, now: Ns, id: Id, g: G, verdict: Verdict) {
+        if let Some(loss) = self.lives[id].losses.get_mut(&g) {
+            loss.verdict = verdict;
+        }
+        if verdict == Verdict::Heir {
+            self.enthrone(now, id, g);
+        }
+    }
+
+    /// A descendant that exec'd in another session than its master's image left on purpose.
+    fn left_the_session(&self, id: Id, g: G, who: &Identity) -> bool {
+        let master = self.lineage_master(id, g);
+        self.lives[id].execed && master.is_some_and(|m| self.lives[m].image.session != who.session)
+    }
+
+    fn crown(&mut self, now: Ns, id: Id, who: &Identity) {
+        if self.lives[id].kernel_thread || self.is_undecided(id) {
+            return;
+        }
+        let rules = self.rules.clone();
+        for (g, group) in rules.groups.iter().enumerate() {
+            if !group.master.matches(who)
+                || self.lives[id].reigns.contains_key(&g)
+                || self.master_above(id, g)
+            {
+                continue;
+            }
+            // An orphan does not become a master by its title alone.
+            let orphan = self.lives[id].losses.get(&g).is_some_and(|l| l.verdict == Verdict::Orphan);
+            if !orphan || self.lives[id].execed {
+                self.enthrone(now, id, g);
+            }
+        }
+    }
+
+    fn enthrone(&mut self, _now: Ns, id: Id, g: G) {
+        let since = self.lives[id].image.exec_at;
+        self.lives[id].crowned.insert(g, since);
+        self.lives[id].reigns.insert(g, ());
+        self.armed[g] = true;
+        // Of whichever group it was an orphan.
+        self.lives[id].losses.retain(|_, l| l.verdict != Verdict::Orphan);
+    }
+
+    fn uncrown(&mut self, now: Ns, id: Id, who: &Identity) {
+        let rules = self.rules.clone();
+        for (g, group) in rules.groups.iter().enumerate() {
+            if group.master.matches(who) || self.lives[id].reigns.remove(&g).is_none() {
+                continue;
+            }
+            for below in self.below(id) {
+                let loss =
+                    Loss { since: now, child_of_master: false, daemon_unless: None, verdict: Verdict::Open };
+                self.lose(below, g, loss);
+            }
+        }
+    }
+
+    fn is_undecided(&self, id: Id) -> bool {
+        self.lives[id].losses.values().any(|l| l.verdict == Verdict::Open)
+    }
+
+    /// It has a master in its lineage, none above it, and nobody above it may still turn out to be one.
+    fn is_masterless_worker(&self, id: Id, g: G) -> bool {
+        let maybe = |l: &Loss| l.verdict == Verdict::Open && l.daemon_unless.is_some();
+        let undecided_above =
+            || self.above(id).into_iter().any(|up| self.lives[up].losses.get(&g).is_some_and(maybe));
+        !self.lives[id].reigns.contains_key(&g)
+            && self.lineage_master(id, g).is_some()
+            && !self.master_above(id, g)
+            && !undecided_above()
+    }
+
+    fn lineage_master(&self, id: Id, g: G) -> Option<Id> {
+        let mut below = id;
+        while !self.lives[below].detached {
+            let up = self.lives[below].mother?;
+            let lenient = self.lives[below].blurred || self.lives[up].blurred;
+            // Whom it forked before the exec that made it a master, it forked as something else.
+            if self.lives[up].crowned.get(&g).is_some_and(|&t| t <= self.lives[below].key.start_ns || lenient)
+            {
+                return Some(up);
+            }
+            below = up;
+        }
+        None
+    }
+
+    fn master_above(&self, id: Id, g: G) -> bool {
+        self.above(id).into_iter().any(|up| self.lives[up].reigns.contains_key(&g))
+    }
+
+    fn above(&self, id: Id) -> Vec<Id> {
+        let mut ids = Vec::new();
+        let mut next = self.lives[id].parent;
+        while let Some(up) = next.filter(|up| !ids.contains(up)) {
+            ids.push(up);
+            next = self.lives[up].parent;
+        }
+        ids
+    }
+
+    fn children(&self, id: Id) -> Vec<Id> {
+        (0..self.lives.len()).filter(|&c| self.lives[c].alive && self.lives[c].parent == Some(id)).collect()
+    }
+
+    fn below(&self, id: Id) -> Vec<Id> {
+        let mut ids = self.children(id);
+        let mut next = 0;
+        while let Some(&id) = ids.get(next) {
+            ids.extend(self.children(id));
+            next += 1;
+        }
+        ids
+    }
+
+    fn count_two(&mut self, parent: Option<Id>) {
+        let Some(parent) = parent else { return };
+        let image = &self.lives[parent].image;
+        let same =
+            self.children(parent).into_iter().filter(|&c| Rc::ptr_eq(&self.lives[c].image, image)).count();
+        self.lives[parent].had_two |= same >= 2;
+    }
+
+    fn add(&mut self, life: Life) -> Id {
+        self.by_key.insert(life.key, self.lives.len());
+        self.lives.push(life);
+        self.lives.len() - 1
+    }
+
+    /// Section 3, for one signal. The error says which rule it breaks.
+    pub fn judge(&mut self, shot: &Shot<'_>) -> Result<(), String> {
+        let rules = self.rules.clone();
+        let Some(g) = rules.groups.iter().position(|g| g.name == shot.group) else {
+            return no("there is no such group");
+        };
+        let group = &rules.groups[g];
+        let Some(&id) = self.by_key.get(&shot.key) else { return no("nobody knows that process") };
+        let life = &self.lives[id];
+        check(shot.alive && life.alive, "it is not alive, or not that process")?;
+        check(shot.key.tgid != 1, "it is pid 1")?;
+        check(!life.kernel_thread, "it is a kernel thread")?;
+        check(!shot.of_the_agent, "it is the agent or above it")?;
+        check(!rules.protect.iter().any(|p| p.is_match(&*shot.who.comm)), "it is protected")?;
+        check(group.mode == Mode::Enforce, "the group observes")?;
+        check(life.reigns.is_empty(), "it is a master or an heir")?;
+        check(!self.blind, "events are lost and the tree is not rebuilt")?;
+        let cmdline = shot.who.cmdline();
+        check(!group.stop.job_children.iter().any(|r| r.is_match(&cmdline)), "it is the job itself")?;
+        let since = self.orphaned_since(id, g, group, &shot.who)?;
+        let overdue = group.stop.deadline > 0 && shot.at >= since + group.stop.deadline;
+        let quiet = shot.idle_since.is_some_and(|t| t + group.idle.quiet <= shot.at);
+        check(overdue || quiet, "it is not idle, or not for long enough")?;
+        let drains = life.asked.iter().any(|&s| group.stop.signals.contains(&Signal(s)));
+        check(overdue || !drains, "somebody else has asked it to stop")?;
+        let replaced = self.lives.iter().any(|l| l.alive && l.reigns.contains_key(&g));
+        check(
+            group.stop.when == reaper::core::rules::When::Always || replaced,
+            "nobody has replaced its master",
+        )?;
+        self.judge_step(shot, g, group)
+    }
+
+    fn judge_step(&mut self, shot: &Shot<'_>, g: G, group: &Group) -> Result<(), String> {
+        let (sent, last) = self.sent.get(&shot.key).copied().unwrap_or_default();
+        let kill = (sent == group.stop.signals.len() && group.stop.kill).then_some(Signal::KILL);
+        let expected = group.stop.signals.get(sent).copied().or(kill);
+        check(expected == Some(shot.signal), "it is not the turn of that signal")?;
+        check(sent == 0 || shot.at >= last + group.stop.grace, "the grace of the last signal is not over")?;
+        check(!self.broken[g], "the group's breaker is open")?;
+        self.sent.insert(shot.key, (sent + 1, shot.at));
+        if sent == 0 {
+            self.stopped.push((shot.at, shot.key, g));
+        }
+        let start = shot.at.saturating_sub(group.stop.window).max(self.rearmed);
+        let in_window = self.stopped.iter().filter(|(t, _, of)| *t > start && *of == g).count();
+        check(in_window <= group.stop.max_kills as usize, "that is one more than max_kills")
+    }
+
+    pub fn breaker_opened(&mut self, group: &str) {
+        let rules = self.rules.clone();
+        for (g, _) in rules.groups.iter().enumerate().filter(|(_, r)| r.name == group) {
+            self.broken[g] = true;
+        }
+    }
+
+    fn orphaned_since(&self, id: Id, g: G, group: &Group, who: &Identity) -> Result<Ns, String> {
+        let life = &self.lives[id];
+        if let Some(loss) = life.losses.get(&g) {
+            match loss.verdict {
+                Verdict::Orphan => return Ok(loss.since),
+                Verdict::Open => return no("its fate is not decided"),
+                Verdict::Heir => return no("it is an heir"),
+                Verdict::Detached => return no("it left on purpose"),
+                Verdict::NoWorker => return no("it is not a worker"),
+            }
+        }
+        // A stray: nobody has ever seen where it came from.
+        let named = group.worker.as_ref().is_some_and(|w| w.matches(who));
+        if life.blurred && named && !self.master_above(id, g) {
+            check(self.armed[g], "it is a stray and the group is unarmed")?;
+            return Ok(life.key.start_ns);
+        }
+        if life.blurred && self.is_masterless_worker(id, g) {
+            return Ok(life.key.start_ns);
+        }
+        no("it is no orphan")
+    }
+
+    /// Those that must be stopped sooner or later, and the group that must do it: what is certain only.
+    pub fn must_stop(&self) -> Vec<(ProcKey, G)> {
+        let certain = |life: &&Life| life.alive && life.reigns.is_empty() && self.is_certain(life);
+        let acting = |life: &Life| {
+            let mut orphan_of =
+                life.losses.iter().filter(|(_, l)| l.verdict == Verdict::Orphan).map(|(g, _)| *g);
+            orphan_of.find(|&g| self.rules.groups[g].mode == Mode::Enforce)
+        };
+        self.lives.iter().filter(certain).filter_map(|l| Some((l.key, acting(l)?))).collect()
+    }
+
+    /// Nothing that the core knows of it, or of those it descends from, has a gap. What was there before the agent was
+    /// looked at in the first dump, and is as certain as it can be.
+    fn is_certain(&self, life: &Life) -> bool {
+        let mut next = Some(life);
+        while let Some(life) = next {
+            if !life.crowned.is_empty() {
+                return !life.blurred;
+            }
+            if life.blurred {
+                return false;
+            }
+            next = life.mother.map(|m| &self.lives[m]);
+        }
+        true
+    }
+
+    pub fn was_asked(&self, key: ProcKey) -> bool {
+        self.by_key.get(&key).is_some_and(|&id| !self.lives[id].asked.is_empty())
+    }
+
+    pub fn signals_sent(&self, key: ProcKey) -> usize {
+        self.sent.get(&key).map_or(0, |s| s.0)
+    }
+
+    pub fn is_broken(&self, g: G) -> bool {
+        self.broken[g]
+    }
+
+    pub fn masters(&self, g: G) -> Vec<ProcKey> {
+        self.lives.iter().filter(|l| l.alive && l.reigns.contains_key(&g)).map(|l| l.key).collect()
+    }
+
+    /// Live processes whose history has a gap.
+    pub fn is_blurred(&self, key: ProcKey) -> bool {
+        self.by_key.get(&key).is_none_or(|&id| self.lives[id].blurred)
+    }
+
+    /// Dead processes in the lineage of live ones.
+    pub fn dead_ancestors(&self) -> usize {
+        let mut found = std::collections::BTreeSet::new();
+        for life in self.lives.iter().filter(|l| l.alive) {
+            let mut up = life.mother;
+            while let Some(id) = up {
+                if !self.lives[id].alive {
+                    found.insert(id);
+                }
+                up = self.lives[id].mother;
+            }
+        }
+        found.len()
+    }
+}
+
+impl Life {
+    fn new(key: ProcKey) -> Self {
+        Self {
+            key,
+            mother: None,
+            parent: None,
+            alive: true,
+            image: Rc::new(Image { exec_at: 0, session: 0 }),
+            execed: false,
+            had_two: false,
+            kernel_thread: false,
+            dumped: false,
+            blurred: false,
+            detached: false,
+            crowned: BTreeMap::new(),
+            reigns: BTreeMap::new(),
+            losses: BTreeMap::new(),
+            asked: Vec::new(),
+            who: None,
+        }
+    }
+}
+
+fn check(holds: bool, otherwise: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { no(otherwise) }
+}
+
+fn no<T>(why: &str) -> Result<T, String> {
+    Err(why.to_owned())
+}
