@@ -81,23 +81,19 @@ impl Core {
         if self.members.live_master_above(&self.tree, id, g).is_some() {
             return;
         }
-        let orphan = self.orphans.get(&key).map(|o| o.group);
+        let orphan = self.is_orphan_of(key, g);
         let of = self.members.lineage_master(&self.tree, id, g);
         // An orphan that exec'd a master has succeeded the one it lost. In doubt a process is an heir.
-        if orphan == Some(g) && !self.tree[id].has_execed() {
+        if orphan && !self.tree[id].has_execed() {
             return;
         }
-        if orphan.is_some() {
-            self.orphans.remove(&key);
-            self.schedule.cancel(Timer::Orphan(key));
-        }
-        match of.filter(|_| orphan == Some(g)) {
+        match of.filter(|_| orphan) {
             Some(of) => {
                 let of = self.tree.view(of);
                 self.succeed(now, id, g, of, HeirBecause::Exec);
             }
             None => {
-                self.members.enthrone(&mut self.tree, id, g);
+                self.enthrone(id, g);
                 let (group, proc) = (self.group_name(g), self.tree.view(id));
                 self.record(now, Event::MasterFound { group, proc });
                 self.arm(now, g);
@@ -116,7 +112,7 @@ impl Core {
         self.record(now, Event::MasterLost { group, proc: proc.clone(), workers, code: None, signal: None });
         for id in lost {
             let key = self.tree[id].key();
-            if self.orphans.contains_key(&key) || self.bereaved.contains_key(&key) {
+            if self.bereaved.contains_key(&key) {
                 continue;
             }
             let bereaved = Bereaved {
@@ -139,7 +135,7 @@ impl Core {
     /// Without names it counts as its parent's job until the parent is gone.
     fn consider_as_orphan(&mut self, now: Ns, id: NodeId, who: &Identity) {
         let key = self.tree[id].key();
-        if !self.tree[id].tracked() || self.orphans.contains_key(&key) || self.view != View::Clear {
+        if !self.tree[id].tracked() || self.bereaved.contains_key(&key) || self.view != View::Clear {
             return;
         }
         let groups: Vec<GroupId> = self
@@ -231,13 +227,22 @@ impl Core {
     }
 
     fn succeed(&mut self, now: Ns, id: NodeId, g: GroupId, of: ProcView, because: HeirBecause) {
-        self.members.enthrone(&mut self.tree, id, g);
+        self.enthrone(id, g);
         let (group, proc) = (self.group_name(g), self.tree.view(id));
         self.record(now, Event::Heir { group, proc, of, because });
         self.arm(now, g);
     }
 
-    /// Makes a process an orphan of these groups. The first one that enforces acts on it, else the first.
+    /// Whoever is a master is not stopped as the orphan of any group.
+    fn enthrone(&mut self, id: NodeId, g: GroupId) {
+        let key = self.tree[id].key();
+        self.orphans.remove(&key);
+        self.schedule.cancel(Timer::Orphan(key));
+        self.members.enthrone(&mut self.tree, id, g);
+    }
+
+    /// Makes a process an orphan of these groups, besides those whose orphan it is. The first one that enforces acts on
+    /// it, else the first.
     pub(super) fn become_orphan(
         &mut self,
         now: Ns,
@@ -248,14 +253,25 @@ impl Core {
     ) {
         let Loss { ref lost, since, stray } = *how;
         let key = self.tree[id].key();
-        let enforcing = groups.iter().copied().find(|&g| self.rules.groups[g].mode == Mode::Enforce);
-        let Some(acting) = enforcing.or(groups.first().copied()) else { return };
         for &g in groups {
             let (group, proc) = (self.group_name(g), self.tree.view(id));
             let lineage = self.pids_up_to_master(id, g);
             self.record(since, Event::Orphaned { group, proc, lost: lost.clone(), lineage, stray });
         }
-        let mut orphan = Orphan::new(key, acting, since, stray);
+        let mut orphan = Orphan::new(key, groups.first().copied().unwrap_or_default(), since, stray);
+        orphan.groups = groups.to_vec();
+        if let Some(known) = self.orphans.get_mut(&key) {
+            known.groups.extend_from_slice(groups);
+            if self.rules.groups[known.group].mode == Mode::Enforce {
+                return;
+            }
+            orphan.groups.clone_from(&known.groups);
+        }
+        let acting = self.acting_group(&orphan.groups);
+        if self.orphans.get(&key).is_some_and(|known| known.group == acting) {
+            return;
+        }
+        orphan.group = acting;
         let job = self.rules.groups[acting].stop.job_children.iter().any(|r| r.is_match(&who.cmdline()));
         if job {
             orphan.phase = Phase::Spared;
@@ -268,6 +284,12 @@ impl Core {
             self.resume_draining(now, key);
             self.schedule.set(Timer::Orphan(key), now);
         }
+    }
+
+    /// Which of an orphan's groups acts on it.
+    pub(super) fn acting_group(&self, groups: &[GroupId]) -> GroupId {
+        let enforcing = groups.iter().copied().find(|&g| self.rules.groups[g].mode == Mode::Enforce);
+        enforcing.or(groups.first().copied()).unwrap_or_default()
     }
 
     fn look_again(&mut self, now: Ns, mut bereaved: Bereaved) {

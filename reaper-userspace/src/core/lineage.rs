@@ -146,9 +146,8 @@ impl Core {
             if self.bereaved.contains_key(&key) {
                 continue;
             }
-            let mut groups = self.masterless_in(id);
-            groups.retain(|&g| self.orphans.get(&key).is_none_or(|o| o.group != g));
-            if groups.is_empty() || self.orphans.contains_key(&key) {
+            let groups = self.masterless_in(id);
+            if groups.is_empty() {
                 if direct {
                     self.tell_adopted(exit.at, id, exited, masterships);
                 }
@@ -180,7 +179,7 @@ impl Core {
         for below in self.tree.descendants(id) {
             let key = self.tree[below].key();
             let groups = self.masterless_in(below);
-            if groups.is_empty() || self.orphans.contains_key(&key) || self.bereaved.contains_key(&key) {
+            if groups.is_empty() || self.bereaved.contains_key(&key) {
                 continue;
             }
             let execed = self.tree[below].has_execed();

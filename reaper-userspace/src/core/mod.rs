@@ -178,7 +178,7 @@ impl Core {
             armed: self.groups[id].armed,
             breaker_open: self.groups[id].breaker.is_open(),
             masters: self.members.count(id),
-            orphans: self.orphans.values().filter(|o| o.group == id).count(),
+            orphans: self.orphans.values().filter(|o| o.groups.contains(&id)).count(),
         };
         self.rules.groups.iter().enumerate().map(of).collect()
     }
@@ -218,16 +218,22 @@ impl Core {
         0..self.rules.groups.len()
     }
 
-    /// The groups in which a process is a worker without a live master above it. Masters are nobody's workers.
+    /// The groups in which a process is a worker without a live master above it, and not known as an orphan yet. Masters
+    /// are nobody's workers.
     fn masterless_in(&self, id: NodeId) -> Vec<GroupId> {
         let key = self.tree[id].key();
         self.group_ids()
             .filter(|&g| {
                 !self.members.is_master(key, g)
+                    && !self.is_orphan_of(key, g)
                     && self.members.lineage_master(&self.tree, id, g).is_some()
                     && self.members.live_master_above(&self.tree, id, g).is_none()
             })
             .collect()
+    }
+
+    fn is_orphan_of(&self, key: ProcKey, g: GroupId) -> bool {
+        self.orphans.get(&key).is_some_and(|o| o.groups.contains(&g))
     }
 
     fn forget_process(&mut self, key: ProcKey) {

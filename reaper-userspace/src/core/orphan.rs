@@ -48,8 +48,10 @@ pub enum Phase {
 pub struct Orphan {
     /// Who.
     pub key: ProcKey,
-    /// The group that acts on it.
+    /// The group that acts on it: the first of `groups` that enforces, else the first.
     pub group: GroupId,
+    /// Every group whose orphan it is.
+    pub groups: Vec<GroupId>,
     /// When it was orphaned.
     pub since: Ns,
     /// Its lineage was never seen.
@@ -86,6 +88,7 @@ impl Orphan {
         Self {
             key,
             group,
+            groups: vec![group],
             since,
             stray,
             draining: false,
@@ -97,6 +100,14 @@ impl Orphan {
             idle: None,
             shown: None,
         }
+    }
+
+    /// The same process, with another group acting on it. What the agent itself has sent counts as anybody's signal.
+    pub fn passed_to(self, group: GroupId, stop: &StopRules) -> Self {
+        let Self { key, groups, since, stray, signalled, .. } = self;
+        let asked = signalled.is_some_and(|signal| stop.signals.contains(&signal));
+        let draining = asked || self.draining;
+        Self { groups, signalled, draining, ..Self::new(key, group, since, stray) }
     }
 
     /// Takes a sample in.

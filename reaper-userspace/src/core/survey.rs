@@ -83,7 +83,13 @@ impl Core {
         self.members.renumber(renumbered);
         let orphans = std::mem::take(&mut self.orphans);
         for (key, mut orphan) in orphans {
-            if let Some(group) = renumbered(orphan.group) {
+            let acted = renumbered(orphan.group);
+            orphan.groups = orphan.groups.iter().filter_map(|&g| renumbered(g)).collect();
+            if !orphan.groups.is_empty() {
+                let group = self.acting_group(&orphan.groups);
+                if acted != Some(group) {
+                    orphan = orphan.passed_to(group, &self.rules.groups[group].stop);
+                }
                 orphan.group = group;
                 orphan.reconsider();
                 self.orphans.insert(key, orphan);
@@ -119,12 +125,15 @@ impl Core {
         }
         for (id, who) in met {
             let key = self.tree[id].key();
-            if self.orphans.contains_key(&key) || self.bereaved.contains_key(&key) {
+            if self.bereaved.contains_key(&key) {
                 continue;
             }
             // A worker whose master died unseen: while the agent did not look, or in a gap of the stream.
             let groups = self.masterless_in(id);
             if groups.is_empty() {
+                if self.orphans.contains_key(&key) {
+                    continue;
+                }
                 self.consider_as_stray(now, id, &who);
                 continue;
             }
