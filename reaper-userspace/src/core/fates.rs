@@ -28,6 +28,10 @@ pub(super) struct Loss {
 impl Core {
     pub(super) fn on_identified(&mut self, now: Ns, key: ProcKey, outcome: &Identified) {
         let found = self.tree.find(key);
+        let outcome = &match (outcome, found) {
+            (Identified::Alive(who), Some(id)) => Identified::Alive(self.completed(id, who)),
+            _ => outcome.clone(),
+        };
         if let (Identified::Alive(who), Some(id)) = (outcome, found) {
             self.tree.identify(id, who);
             if self.tree.is_unsettled(id) && !self.tree.settle(id, who.ppid) {
@@ -45,6 +49,19 @@ impl Core {
             Identified::Gone => {}
             Identified::Unreadable(why) => self.cannot_identify(now, key, why),
         }
+    }
+
+    /// What /proc says, with what was known before where it cannot say anything: a process whose leader has exited before
+    /// its other threads, or that is dying, has no command line any more. That it had one still tells what it is.
+    fn completed(&self, id: NodeId, who: &Identity) -> Identity {
+        let (node, mut who) = (&self.tree[id], who.clone());
+        if who.argv.is_empty() {
+            who.argv = node.argv().to_vec();
+            if who.exe.is_empty() {
+                who.exe = node.exe().clone();
+            }
+        }
+        who
     }
 
     /// What exec said of a process that may be a master; nothing else has to be known.
@@ -70,7 +87,7 @@ impl Core {
             let reigns = self.members.is_master(key, g);
             if fits && !reigns {
                 self.consider_for_throne(now, id, g);
-            } else if reigns && !fits && settled && self.view == View::Clear {
+            } else if reigns && !fits && settled && !who.argv.is_empty() && self.view == View::Clear {
                 self.abdicate(now, id, g);
             }
         }

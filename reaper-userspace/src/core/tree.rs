@@ -137,6 +137,10 @@ impl Node {
     pub fn comm(&self) -> &Arc<str> {
         &self.comm
     }
+    /// Executable, as last seen.
+    pub fn exe(&self) -> &Arc<str> {
+        &self.exe
+    }
     /// Arguments, as last seen.
     pub fn argv(&self) -> &Arc<[Arc<str>]> {
         &self.argv
