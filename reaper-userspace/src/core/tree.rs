@@ -80,6 +80,8 @@ struct Flags {
     left: bool,
     /// Was live before the dump and is not in it: dead, unless its exit is still to come.
     doubtful: bool,
+    /// Only known as the parent in another one's row of a dump.
+    provisional: bool,
     /// Its parent is not known; /proc must be asked.
     parent_unknown: bool,
 }
@@ -233,11 +235,12 @@ impl Tree {
     /// A birth. `None` if the process is known already (a replay of what a dump showed).
     pub fn fork(&mut self, fork: &Fork) -> Option<NodeId> {
         let mother = self.find(fork.parent);
-        if let Some(known) = self.find(fork.child) {
+        let known = self.find(fork.child);
+        if let Some(known) = known.filter(|&k| !self[k].flags.provisional) {
             self.learn_birth(known, mother);
             return None;
         }
-        if !self.make_room(fork.child) {
+        if known.is_none() && !self.make_room(fork.child) {
             return None;
         }
         let inherited = mother.map(|m| {
@@ -248,15 +251,16 @@ impl Tree {
         let (image, argv, exe, tracked) = inherited.unwrap_or_else(|| {
             (Arc::new(Image { exec_at: 0, session: fork.session }), Arc::from([]), Arc::from(""), false)
         });
-        let id = self.insert(Node {
-            uid: fork.uid,
-            session: fork.session,
-            flags: Flags { kernel_thread: fork.kernel_thread, tracked, lineage_unknown, ..Flags::default() },
-            image,
-            argv,
-            exe,
-            ..Node::new(fork.child, fork.comm.clone())
-        });
+        let id = known.unwrap_or_else(|| self.insert(Node::new(fork.child, fork.comm.clone())));
+        let node = &mut self[id];
+        node.flags =
+            Flags { kernel_thread: fork.kernel_thread, tracked, lineage_unknown, ..Flags::default() };
+        node.comm = fork.comm.clone();
+        node.uid = fork.uid;
+        node.session = fork.session;
+        node.argv = argv;
+        node.exe = exe;
+        self.change_image(id, image);
         self.set_born_of(id, mother);
         match mother {
             Some(mother) => self.attach(id, mother),

@@ -103,12 +103,13 @@ impl Tree {
         }
     }
 
-    /// A parent that was alive when its child's row was written and dead when its own was due: its exit is in the
-    /// ring buffer. `None` if its pid is another's already.
+    /// A parent that was alive when its child's row was written and has none itself: it died before the iterator came to
+    /// it, then its exit is in the ring buffer, or it was born after the iterator had passed, then its fork is. `None` if
+    /// its pid is another's already.
     fn provisional(&mut self, key: ProcKey) -> Option<NodeId> {
         self.make_room(key).then(|| {
             self.insert(Node {
-                flags: Flags { lineage_unknown: true, doubtful: true, ..Flags::default() },
+                flags: Flags { lineage_unknown: true, doubtful: true, provisional: true, ..Flags::default() },
                 ..Node::new(key, Arc::from(""))
             })
         })
