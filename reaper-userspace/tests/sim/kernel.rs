@@ -389,6 +389,9 @@ impl Kernel {
         let until = self.now + time.max(LEAST_WORK);
         let p = &mut self.procs[who];
         p.cpu += if state == 'R' { until - self.now } else { LEAST_WORK };
+        if p.job.is_some_and(|(_, other)| other > until) {
+            return;
+        }
         p.job = Some((state, until));
         p.busy_until = p.busy_until.max(until);
     }

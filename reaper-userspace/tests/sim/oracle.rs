@@ -133,7 +133,8 @@ impl Oracle {
     }
 
     pub fn exec(&mut self, exec: &Exec, blurred: bool) {
-        let Some(&id) = self.by_key.get(&exec.key) else { return };
+        let known = self.by_key.get(&exec.key).copied();
+        let id = known.unwrap_or_else(|| self.add(Life { dumped: true, blurred: true, ..Life::new(exec.key) }));
         let life = &mut self.lives[id];
         life.image = Rc::new(Image { exec_at: exec.at, session: exec.session });
         life.execed = true;
@@ -453,7 +454,8 @@ impl Oracle {
         check(!shot.of_the_agent, "it is the agent or above it")?;
         check(!rules.protect.iter().any(|p| p.is_match(&*shot.who.comm)), "it is protected")?;
         check(group.mode == Mode::Enforce, "the group observes")?;
-        check(life.reigns.is_empty(), "it is a master or an heir")?;
+        // The master of another group may well be an orphan of this one: what supervisord started is.
+        check(!life.reigns.contains_key(&g), "it is a master or an heir")?;
         check(!self.blind, "events are lost and the tree is not rebuilt")?;
         let cmdline = shot.who.cmdline();
         check(!group.stop.job_children.iter().any(|r| r.is_match(&cmdline)), "it is the job itself")?;
