@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -61,8 +61,14 @@ impl Socket {
                 "another agent is running: it answers on {}. Stop it first, or give --socket another path",
                 path.display()
             ),
-            // Left behind by an agent that was killed.
+            // Left behind by an agent that was killed. A file that is no socket refuses connections too: it is not ours.
             Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
+                let kind = fs::symlink_metadata(path).map(|m| m.file_type());
+                anyhow::ensure!(
+                    kind.is_ok_and(|k| k.is_socket()),
+                    "cannot use the socket {}: there is something else in its place",
+                    path.display()
+                );
                 fs::remove_file(path)
                     .with_context(|| format!("cannot remove the stale {}", path.display()))?;
             }

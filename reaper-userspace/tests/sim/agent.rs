@@ -259,7 +259,7 @@ impl Host {
         self.traffic.push(Traffic::Out(effect.clone().map(Box::new)));
         let Some(effect) = effect else { return false };
         match effect {
-            Effect::Record(record) => self.record(record),
+            Effect::Record(record) => self.record(*record),
             Effect::Identify(key) => self.identify(key),
             Effect::Sample(key) => {
                 self.pass(LOOK);

@@ -134,7 +134,8 @@ impl Oracle {
 
     pub fn exec(&mut self, exec: &Exec, blurred: bool) {
         let known = self.by_key.get(&exec.key).copied();
-        let id = known.unwrap_or_else(|| self.add(Life { dumped: true, blurred: true, ..Life::new(exec.key) }));
+        let id =
+            known.unwrap_or_else(|| self.add(Life { dumped: true, blurred: true, ..Life::new(exec.key) }));
         let life = &mut self.lives[id];
         life.image = Rc::new(Image { exec_at: exec.at, session: exec.session });
         life.execed = true;
