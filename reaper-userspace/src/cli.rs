@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::cmd::{
-    check::CheckArgs, demo::DemoArgs, demo_actor::ActorArgs, doctor::DoctorArgs, run::RunArgs, tail::TailArgs,
+    check::CheckArgs, demo::DemoArgs, demo_actor::ActorArgs, doctor::DoctorArgs, profiles::ProfilesArgs,
+    run::RunArgs, tail::TailArgs,
 };
 use crate::output::{ColorChoice, OutputFormat};
 
@@ -33,6 +34,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Say what this host can do, and what to mend
     Doctor(DoctorArgs),
+    /// List the built-in profiles, or print one
+    Profiles(ProfilesArgs),
     /// Read the event log
     Tail(TailArgs),
     /// A process of the demo.

@@ -4,6 +4,7 @@ pub mod check;
 pub mod demo;
 pub mod demo_actor;
 pub mod doctor;
+pub mod profiles;
 pub mod run;
 pub mod tail;
 
@@ -34,6 +35,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(&args, cli.output, color),
         Command::Check(args) => output::to_stdout(|out| check::run(&args, format, out)),
         Command::Doctor(args) => output::to_stdout(|out| doctor::run(&args, format, out)),
+        Command::Profiles(args) => output::to_stdout(|out| profiles::run(&args, format, out)),
         Command::Tail(args) => {
             let mut stderr = std::io::stderr();
             output::to_stdout(|out| {
