@@ -35,6 +35,8 @@ pub struct Bereaved {
     pub exec_session: Option<u32>,
     /// It exec'd after it was forked.
     pub execed: bool,
+    /// Whether a live master adopted it was not known at first.
+    pub adopter_was_unknown: bool,
     /// The next pause between two looks.
     pub pause: Ns,
 }
@@ -52,14 +54,20 @@ pub enum Fate {
         heir: Vec<GroupId>,
         /// Orphan.
         orphan: Vec<GroupId>,
-        /// A daemon that a worker started on purpose.
-        left: bool,
+        /// Not theirs any more: a daemon that somebody started on purpose.
+        left: Vec<GroupId>,
     },
 }
 
 impl Bereaved {
-    /// Decides, as far as that is possible at `now`. `sessions` are those of its lineage up to the master.
-    pub fn decide(&self, now: Ns, who: &Identity, groups: &[Group], sessions: &[u32]) -> Fate {
+    /// Decides, as far as that is possible at `now`. `sessions` are those of its lineage up to the master of a group.
+    pub fn decide(
+        &self,
+        now: Ns,
+        who: &Identity,
+        groups: &[Group],
+        sessions: impl Fn(GroupId) -> Vec<u32>,
+    ) -> Fate {
         let matching = |g: &GroupId| groups[*g].master.matches(who);
         if let Some(exec_session) = self.exec_session {
             if who.session != exec_session {
@@ -69,7 +77,7 @@ impl Bereaved {
                 return Fate::Open;
             }
         }
-        let (mut heir, mut orphan, mut left) = (Vec::new(), Vec::new(), false);
+        let (mut heir, mut orphan, mut left) = (Vec::new(), Vec::new(), Vec::new());
         for &g in &self.groups {
             let group = &groups[g];
             if self.direct && self.execed && self.lost_masterships.contains(&g) && group.master.matches(who) {
@@ -81,9 +89,7 @@ impl Bereaved {
                 Some(_) => {}
                 // A new session and an exec: a daemon that somebody of the group started and that left the job. Only
                 // groups that name their workers count those.
-                None if self.execed && !sessions.is_empty() && !sessions.contains(&who.session) => {
-                    left = true;
-                }
+                None if self.execed && left_session(&sessions(g), who.session) => left.push(g),
                 None => orphan.push(g),
             }
         }
@@ -98,6 +104,11 @@ impl Bereaved {
         let at = now.saturating_add(pause);
         if now < end { at.min(end) } else { at.min(now.saturating_add(SECOND)) }
     }
+}
+
+/// Whether a session is none of those of its lineage, if they are known at all.
+fn left_session(lineage: &[u32], session: u32) -> bool {
+    !lineage.is_empty() && !lineage.contains(&session)
 }
 
 /// How a process came to be an heir.

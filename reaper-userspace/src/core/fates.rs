@@ -141,6 +141,7 @@ impl Core {
                 direct: false,
                 exec_session: None,
                 execed: self.tree[id].has_execed(),
+                adopter_was_unknown: false,
                 pause: 0,
             };
             self.bereaved.insert(key, bereaved);
@@ -171,21 +172,23 @@ impl Core {
     fn decide(&mut self, now: Ns, id: NodeId, who: &Identity) {
         let key = self.tree[id].key();
         let Some(mut bereaved) = self.bereaved.remove(&key) else { return };
-        if self.tree.is_unsettled(id) {
-            self.look_again(now, bereaved);
-            return;
+        if !self.is_ancestry_known(id) {
+            bereaved.adopter_was_unknown = true;
+            return self.look_again(now, bereaved);
         }
-        // Since then the kernel may have named an adopter that is below a live master.
-        let masterless = self.masterless_in(id);
-        let adopted: Vec<GroupId> =
-            bereaved.groups.iter().copied().filter(|g| !masterless.contains(g)).collect();
-        bereaved.groups.retain(|g| masterless.contains(g));
-        for g in adopted {
-            self.spare(now, id, g, SparedBecause::Adopted);
+        // Whoever is above it goes first: if that one left on purpose, it took its children along.
+        if self.tree.ancestors(id).any(|up| self.bereaved.contains_key(&self.tree[up].key())) {
+            return self.look_again(now, bereaved);
         }
-        let sessions =
-            bereaved.groups.first().map(|&g| self.sessions_up_to_master(id, g)).unwrap_or_default();
-        let fate = bereaved.decide(now, who, &self.rules.groups, &sessions);
+        for g in std::mem::take(&mut bereaved.groups) {
+            match self.still_bereaved(id, g, bereaved.adopter_was_unknown) {
+                Ok(true) => bereaved.groups.push(g),
+                Ok(false) => {}
+                Err(because) => self.spare(now, id, g, because),
+            }
+        }
+        let sessions = |g| self.sessions_up_to_master(id, g);
+        let fate = bereaved.decide(now, who, &self.rules.groups, sessions);
         match &fate {
             Fate::Open => self.look_again(now, bereaved),
             Fate::Detached(heir_of) => self.detach(now, id, &bereaved, heir_of),
@@ -195,17 +198,17 @@ impl Core {
                     let of = bereaved.lost.clone().unwrap_or_default();
                     self.succeed(now, id, g, of, bereaved::heir_because(&fate));
                 }
-                if *left {
-                    for &g in &bereaved.groups {
+                if !left.is_empty() {
+                    for &g in left {
                         self.spare(now, id, g, SparedBecause::Detached);
                     }
-                    self.tree.mark_left(id);
+                    if orphan.is_empty() && heir.is_empty() {
+                        self.tree.mark_left(id);
+                    }
                 }
                 if !orphan.is_empty() && heir.is_empty() {
-                    {
-                        let how = Loss { lost: bereaved.lost.clone(), since: bereaved.since, stray: false };
-                        self.become_orphan(now, id, orphan, &how, who);
-                    };
+                    let how = Loss { lost: bereaved.lost.clone(), since: bereaved.since, stray: false };
+                    self.become_orphan(now, id, orphan, &how, who);
                 }
                 if bereaved.exec_session.is_some() && heir.is_empty() {
                     self.bereave_below(now, id, &bereaved);
@@ -225,6 +228,26 @@ impl Core {
             }
         }
         sessions
+    }
+
+    /// Whether it is still to be decided if it is an orphan of a group. What was live above it at the death counts: a
+    /// master that appears there later did not start it. Only where the adopter was not known is it looked for now.
+    fn still_bereaved(&self, id: NodeId, g: GroupId, adopter_was_unknown: bool) -> Result<bool, SparedBecause> {
+        let key = self.tree[id].key();
+        if self.members.is_master(key, g) || self.is_orphan_of(key, g) {
+            return Ok(false);
+        }
+        if self.members.lineage_master(&self.tree, id, g).is_none() {
+            return Err(SparedBecause::Detached);
+        }
+        if adopter_was_unknown && self.members.live_master_above(&self.tree, id, g).is_some() {
+            return Err(SparedBecause::Adopted);
+        }
+        Ok(true)
+    }
+
+    fn is_ancestry_known(&self, id: NodeId) -> bool {
+        !self.tree.is_unsettled(id) && !self.tree.ancestors(id).any(|up| self.tree.is_unsettled(up))
     }
 
     /// Heir of the groups it matches, and no longer a worker of any other.

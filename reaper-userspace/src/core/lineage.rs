@@ -143,10 +143,14 @@ impl Core {
         let mut below: Vec<(NodeId, bool)> = exited.moved.iter().map(|&c| (c, true)).collect();
         while let Some((id, direct)) = below.pop() {
             let key = self.tree[id].key();
-            if self.bereaved.contains_key(&key) {
+            let groups = self.masterless_in(id);
+            if let Some(open) = self.bereaved.get_mut(&key) {
+                // It lost another master before it was decided what became of the first.
+                let more: Vec<GroupId> = groups.into_iter().filter(|g| !open.groups.contains(g)).collect();
+                open.groups.extend(more);
+                below.extend(self.tree.children(id).map(|c| (c, false)));
                 continue;
             }
-            let groups = self.masterless_in(id);
             if groups.is_empty() {
                 if direct {
                     self.tell_adopted(exit.at, id, exited, masterships);
@@ -163,6 +167,7 @@ impl Core {
                 direct,
                 exec_session: exec_session.filter(|_| direct),
                 execed: self.tree[id].has_execed(),
+                adopter_was_unknown: false,
                 pause: 0,
             };
             // While it may still turn out to be a master, those below it have not lost theirs.

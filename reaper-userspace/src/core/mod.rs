@@ -219,7 +219,7 @@ impl Core {
     }
 
     /// The groups in which a process is a worker without a live master above it, and not known as an orphan yet. Masters
-    /// are nobody's workers.
+    /// are nobody's workers. Below somebody who may still turn out to be the next master nobody has lost one.
     fn masterless_in(&self, id: NodeId) -> Vec<GroupId> {
         let key = self.tree[id].key();
         self.group_ids()
@@ -228,8 +228,15 @@ impl Core {
                     && !self.is_orphan_of(key, g)
                     && self.members.lineage_master(&self.tree, id, g).is_some()
                     && self.members.live_master_above(&self.tree, id, g).is_none()
+                    && !self.tree.ancestors(id).any(|up| self.may_inherit(up, g))
             })
             .collect()
+    }
+
+    /// It may be a daemon in the making that becomes a master of this group.
+    fn may_inherit(&self, id: NodeId, g: GroupId) -> bool {
+        let open = self.bereaved.get(&self.tree[id].key());
+        open.is_some_and(|b| b.exec_session.is_some() && b.groups.contains(&g))
     }
 
     fn is_orphan_of(&self, key: ProcKey, g: GroupId) -> bool {

@@ -146,6 +146,7 @@ impl Core {
                 direct: false,
                 exec_session: None,
                 execed: self.tree[id].has_execed(),
+                adopter_was_unknown: false,
                 pause: 0,
             };
             self.bereaved.insert(key, bereaved);
