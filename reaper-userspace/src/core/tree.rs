@@ -306,6 +306,8 @@ impl Tree {
         };
         let mut moved: Vec<NodeId> = self.children(node).collect();
         moved.reverse();
+        // It leaves first: the adopter never has it and its children at once.
+        self.detach(node);
         for &child in &moved {
             self.detach(child);
             match adopter {
@@ -314,7 +316,6 @@ impl Tree {
                 None => self.unsettle(child),
             }
         }
-        self.detach(node);
         self.live.remove(&exit.key.tgid);
         self[node].flags.dead = true;
         Some(Exited { node, parent, moved, adopter, namespace_dies: exit.adopter == Parent::NamespaceDies })
