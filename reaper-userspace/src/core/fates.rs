@@ -234,7 +234,7 @@ impl Core {
     /// master that appears there later did not start it. Only where the adopter was not known is it looked for now.
     fn still_bereaved(&self, id: NodeId, g: GroupId, adopter_was_unknown: bool) -> Result<bool, SparedBecause> {
         let key = self.tree[id].key();
-        if self.members.is_master(key, g) || self.is_orphan_of(key, g) {
+        if !self.members.reigns(key).is_empty() || self.is_orphan_of(key, g) {
             return Ok(false);
         }
         if self.members.lineage_master(&self.tree, id, g).is_none() {

@@ -219,13 +219,15 @@ impl Core {
     }
 
     /// The groups in which a process is a worker without a live master above it, and not known as an orphan yet. Masters
-    /// are nobody's workers. Below somebody who may still turn out to be the next master nobody has lost one.
+    /// are nobody's workers: who is one of any group is not stopped for another. Below somebody who may still turn out to be the next master nobody has lost one.
     fn masterless_in(&self, id: NodeId) -> Vec<GroupId> {
         let key = self.tree[id].key();
+        if !self.members.reigns(key).is_empty() {
+            return Vec::new();
+        }
         self.group_ids()
             .filter(|&g| {
-                !self.members.is_master(key, g)
-                    && !self.is_orphan_of(key, g)
+                !self.is_orphan_of(key, g)
                     && self.members.lineage_master(&self.tree, id, g).is_some()
                     && self.members.live_master_above(&self.tree, id, g).is_none()
                     && !self.tree.ancestors(id).any(|up| self.may_inherit(up, g))

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use reaper::core::Core;
 use reaper::core::effect::Effect;
 use reaper::core::ids::{MS, Ns, ProcKey, SECOND};
-use reaper::core::input::{Fired, Identified, Input, Parent, Task};
+use reaper::core::input::{Fired, Identified, Identity, Input, Parent, Task};
 use reaper::core::records::{Event, Record};
 use reaper::core::rules::{Rules, Signal, When};
 
@@ -70,6 +70,7 @@ pub struct Host {
     announced: Option<(u32, String, String)>,
     open_orphans: BTreeMap<(u32, Ns), String>,
     held: BTreeSet<ProcKey>,
+    looks: Vec<(Ns, ProcKey, Identity, bool)>,
 }
 
 impl Host {
@@ -96,6 +97,7 @@ impl Host {
             announced: None,
             open_orphans: BTreeMap::new(),
             held: BTreeSet::new(),
+            looks: Vec::new(),
         }
     }
 
@@ -213,6 +215,7 @@ impl Host {
     }
 
     fn deliver(&mut self, entry: Entry) {
+        self.tell_looks();
         let clear = self.core.is_clear();
         match entry {
             Entry::Dropped { input, adopter } => self.enlighten(&input, adopter, true),
@@ -257,6 +260,9 @@ impl Host {
     fn serve(&mut self) -> bool {
         let effect = self.core.poll_effect();
         self.traffic.push(Traffic::Out(effect.clone().map(Box::new)));
+        if !matches!(effect, Some(Effect::Identify(_))) {
+            self.tell_looks();
+        }
         let Some(effect) = effect else { return false };
         match effect {
             Effect::Record(record) => self.record(*record),
@@ -279,6 +285,15 @@ impl Host {
         true
     }
 
+    /// Looks that follow each other count as one, elders first: when everybody is looked at, nobody is judged before.
+    fn tell_looks(&mut self) {
+        let mut looks = std::mem::take(&mut self.looks);
+        looks.sort_by_key(|(_, key, ..)| key.start_ns);
+        for (at, key, who, clear) in looks {
+            self.oracle.look(at, key, &who, clear);
+        }
+    }
+
     fn pass(&mut self, time: Ns) {
         self.kernel.advance_to(self.kernel.now + time);
         self.collect();
@@ -288,7 +303,7 @@ impl Host {
         self.pass(LOOK);
         let outcome = self.kernel.identify(key);
         if let Identified::Alive(who) = &outcome {
-            self.oracle.look(self.kernel.now, key, who, self.core.is_clear());
+            self.looks.push((self.kernel.now, key, who.clone(), self.core.is_clear()));
         }
         self.hand(Input::Identified { key, outcome });
     }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use reaper::core::ids::{Ns, ProcKey, SECOND};
-use reaper::core::input::{Exec, Exit, Fork, Identity, Task};
+use reaper::core::input::{Exec, Exit, Fork, Identity, Parent, Task};
 use reaper::core::rules::{Group, Mode, Rules, Signal};
 
 type Id = usize;
@@ -30,6 +30,8 @@ struct Loss {
     child_of_master: bool,
     /// It may be a daemon in the making: the session of its dead parent's image.
     daemon_unless: Option<u32>,
+    /// The record did not name the adopter: a master that appeared above it meanwhile may be taken for it.
+    unsure: bool,
     verdict: Verdict,
 }
 
@@ -57,6 +59,8 @@ struct Life {
     dumped: bool,
     blurred: bool,
     detached: bool,
+    /// It has been seen as the job itself: from then on it may be left alone for good.
+    was_job: bool,
     /// Group → exec time of the image in which it became a master.
     crowned: BTreeMap<G, Ns>,
     reigns: BTreeMap<G, ()>,
@@ -163,7 +167,7 @@ impl Oracle {
         let children: Vec<Id> = self.children(dead);
         let below = self.below(dead);
         let reigned: Vec<G> = self.lives[dead].reigns.keys().copied().collect();
-        let alone = exit.status == 0 && children.len() == 1 && !self.lives[dead].had_two;
+        let alone = !blurred && exit.status == 0 && children.len() == 1 && !self.lives[dead].had_two;
         let session = self.lives[dead].image.session;
         let adopter = adopter.and_then(|a| self.by_key.get(&a).copied());
         self.lives[dead].alive = false;
@@ -192,6 +196,7 @@ impl Oracle {
                         since: exit.at,
                         child_of_master: direct && reigned.contains(&g),
                         daemon_unless,
+                        unsure: exit.adopter == Parent::Unknown,
                         verdict: Verdict::Open,
                     },
                 );
@@ -252,8 +257,16 @@ impl Oracle {
         let Some(&id) = self.by_key.get(&key).filter(|&&id| self.lives[id].alive) else { return };
         self.lives[id].who = Some(who.clone());
         let rules = self.rules.clone();
+        let cmdline = who.cmdline();
+        let is_job = |group: &Group| group.stop.job_children.iter().any(|r| r.is_match(&cmdline));
+        self.lives[id].was_job |= rules.groups.iter().any(is_job);
+        let undecided = self.is_undecided(id);
         for (g, group) in rules.groups.iter().enumerate() {
             self.decide(now, id, g, group, who);
+        }
+        let verdict = |v: Verdict| self.lives[id].losses.values().any(|l| l.verdict == v);
+        if undecided && verdict(Verdict::Detached) && !verdict(Verdict::Orphan) && !verdict(Verdict::Heir) {
+            self.lives[id].detached = true;
         }
         self.crown(now, id, who);
         if clear && !who.argv.is_empty() {
@@ -268,6 +281,7 @@ impl Oracle {
                     since: now,
                     child_of_master: false,
                     daemon_unless: None,
+                    unsure: false,
                     verdict: Verdict::Orphan,
                 };
                 self.lives[id].losses.insert(g, loss);
@@ -279,6 +293,13 @@ impl Oracle {
         let Some(loss) = self.lives[id].losses.get(&g).filter(|l| l.verdict == Verdict::Open).cloned() else {
             return;
         };
+        // Whoever is above it goes first: if that one left on purpose, it took its children along.
+        if self.above(id).into_iter().any(|up| self.is_undecided(up)) {
+            return;
+        }
+        if self.lineage_master(id, g).is_none() {
+            return self.close(now, id, g, Verdict::Detached);
+        }
         if let Some(session) = loss.daemon_unless {
             if who.session != session {
                 self.lives[id].detached = true;
@@ -295,10 +316,7 @@ impl Oracle {
             match &group.worker {
                 Some(worker) if worker.matches(who) => Verdict::Orphan,
                 Some(_) => Verdict::NoWorker,
-                None if self.left_the_session(id, g, who) => {
-                    self.lives[id].detached = true;
-                    Verdict::Detached
-                }
+                None if self.left_the_session(id, g, who) => Verdict::Detached,
                 None => Verdict::Orphan,
             }
         };
@@ -362,7 +380,7 @@ impl Oracle {
             }
             for below in self.below(id) {
                 let loss =
-                    Loss { since: now, child_of_master: false, daemon_unless: None, verdict: Verdict::Open };
+                    Loss { since: now, child_of_master: false, daemon_unless: None, unsure: false, verdict: Verdict::Open };
                 self.lose(below, g, loss);
             }
         }
@@ -377,7 +395,7 @@ impl Oracle {
         let maybe = |l: &Loss| l.verdict == Verdict::Open && l.daemon_unless.is_some();
         let undecided_above =
             || self.above(id).into_iter().any(|up| self.lives[up].losses.get(&g).is_some_and(maybe));
-        !self.lives[id].reigns.contains_key(&g)
+        self.lives[id].reigns.is_empty()
             && self.lineage_master(id, g).is_some()
             && !self.master_above(id, g)
             && !undecided_above()
@@ -455,8 +473,7 @@ impl Oracle {
         check(!shot.of_the_agent, "it is the agent or above it")?;
         check(!rules.protect.iter().any(|p| p.is_match(&*shot.who.comm)), "it is protected")?;
         check(group.mode == Mode::Enforce, "the group observes")?;
-        // The master of another group may well be an orphan of this one: what supervisord started is.
-        check(!life.reigns.contains_key(&g), "it is a master or an heir")?;
+        check(life.reigns.is_empty(), "it is a master or an heir")?;
         check(!self.blind, "events are lost and the tree is not rebuilt")?;
         let cmdline = shot.who.cmdline();
         check(!group.stop.job_children.iter().any(|r| r.is_match(&cmdline)), "it is the job itself")?;
@@ -514,7 +531,8 @@ impl Oracle {
             check(self.armed[g], "it is a stray and the group is unarmed")?;
             return Ok(life.key.start_ns);
         }
-        if life.blurred && self.is_masterless_worker(id, g) {
+        // Who was a master for a while is looked at afresh when it is none any more.
+        if (life.blurred || !life.crowned.is_empty()) && self.is_masterless_worker(id, g) {
             return Ok(life.key.start_ns);
         }
         no("it is no orphan")
@@ -522,10 +540,11 @@ impl Oracle {
 
     /// Those that must be stopped sooner or later, and the group that must do it: what is certain only.
     pub fn must_stop(&self) -> Vec<(ProcKey, G)> {
-        let certain = |life: &&Life| life.alive && life.reigns.is_empty() && self.is_certain(life);
+        let certain = |life: &&Life| life.alive && !life.was_job && life.crowned.is_empty() && self.is_certain(life);
         let acting = |life: &Life| {
-            let mut orphan_of =
-                life.losses.iter().filter(|(_, l)| l.verdict == Verdict::Orphan).map(|(g, _)| *g);
+            let adopted = |g: G, loss: &Loss| loss.unsure && self.master_above(self.by_key[&life.key], g);
+            let orphan = life.losses.iter().filter(|(g, l)| l.verdict == Verdict::Orphan && !adopted(**g, l));
+            let mut orphan_of = orphan.map(|(g, _)| *g);
             orphan_of.find(|&g| self.rules.groups[g].mode == Mode::Enforce)
         };
         self.lives.iter().filter(certain).filter_map(|l| Some((l.key, acting(l)?))).collect()
@@ -598,6 +617,7 @@ impl Life {
             dumped: false,
             blurred: false,
             detached: false,
+            was_job: false,
             crowned: BTreeMap::new(),
             reigns: BTreeMap::new(),
             losses: BTreeMap::new(),
