@@ -149,8 +149,13 @@ impl Core {
         }
     }
 
+    /// What is born below an orphan of a group that does not name its workers counts as that one's job until it is gone.
+    pub(super) fn is_job_of_an_orphan(&self, id: NodeId, g: GroupId) -> bool {
+        self.rules.groups[g].worker.is_none()
+            && self.tree.ancestors(id).any(|up| self.is_orphan_of(self.tree[up].key(), g))
+    }
+
     /// Whoever is born below an orphan of a group that names its workers, or becomes a worker there by its title.
-    /// Without names it counts as its parent's job until the parent is gone.
     fn consider_as_orphan(&mut self, now: Ns, id: NodeId, who: &Identity) {
         let key = self.tree[id].key();
         if !self.tree[id].tracked() || self.bereaved.contains_key(&key) || self.view != View::Clear {

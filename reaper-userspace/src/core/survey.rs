@@ -129,7 +129,8 @@ impl Core {
                 continue;
             }
             // A worker whose master died unseen: while the agent did not look, or in a gap of the stream.
-            let groups = self.masterless_in(id);
+            let mut groups = self.masterless_in(id);
+            groups.retain(|&g| !self.is_job_of_an_orphan(id, g));
             if groups.is_empty() {
                 if self.orphans.contains_key(&key) {
                     continue;
