@@ -218,6 +218,10 @@ impl Core {
                 if bereaved.exec_session.is_some() && heir.is_empty() {
                     self.bereave_below(now, id, &bereaved);
                 }
+                if orphan.is_empty() && heir.is_empty() {
+                    // Nobody's worker; then what it looks like counts.
+                    self.consider_as_master(now, id, who, false);
+                }
             }
         }
     }
