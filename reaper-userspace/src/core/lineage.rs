@@ -88,6 +88,7 @@ impl Core {
         }
         self.tell_reparents(exit.at, &proc, &exited);
         self.forget_process(exit.key);
+        self.interrupt_idleness(exit.at, &exited);
         let masterships = self.members.reigns(exit.key);
         for &g in &masterships {
             self.members.dethrone(exit.key, g);
@@ -132,6 +133,16 @@ impl Core {
         self.record(at, Event::EventsLost { count });
         self.view = View::Lossy;
         self.effects.push_back(Effect::Resync);
+    }
+
+    /// An orphan whose child has just gone was busy until now, whether or not a sample ever showed that child.
+    fn interrupt_idleness(&mut self, at: Ns, exited: &Exited) {
+        let Some(parent) = exited.parent.map(|p| self.tree[p].key()) else { return };
+        let Some(orphan) = self.orphans.get_mut(&parent) else { return };
+        let comm = self.tree[exited.node].comm();
+        if !self.rules.groups[orphan.group].idle.children.iter().any(|g| g.is_match(&**comm)) {
+            orphan.was_busy(at);
+        }
     }
 
     /// Everybody below `exited` who has now no master left.

@@ -159,6 +159,11 @@ impl Orphan {
         self.phase = Phase::Grace(now.saturating_add(stop.grace));
     }
 
+    /// It had work to do until `at`: its idleness begins anew.
+    pub fn was_busy(&mut self, at: Ns) {
+        self.idle = self.idle.take().filter(|span| span.since > at);
+    }
+
     /// It was let go of again, or could not be signalled.
     pub fn let_go(&mut self) {
         self.idle = None;
