@@ -241,7 +241,12 @@ impl Core {
 
     /// Whether it is still to be decided if it is an orphan of a group. What was live above it at the death counts: a
     /// master that appears there later did not start it. Only where the adopter was not known is it looked for now.
-    fn still_bereaved(&self, id: NodeId, g: GroupId, adopter_was_unknown: bool) -> Result<bool, SparedBecause> {
+    fn still_bereaved(
+        &self,
+        id: NodeId,
+        g: GroupId,
+        adopter_was_unknown: bool,
+    ) -> Result<bool, SparedBecause> {
         let key = self.tree[id].key();
         if !self.members.reigns(key).is_empty() || self.is_orphan_of(key, g) {
             return Ok(false);

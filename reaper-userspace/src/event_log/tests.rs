@@ -136,7 +136,10 @@ fn what_cannot_be_a_log_is_refused_by_name() {
     let _first = open(&path, 0, 0);
     assert_eq!(refused(&path), format!("another agent writes to the event log {}", path.display()));
     let below = path.join("file");
-    assert!(refused(&below).starts_with(&format!("cannot create the directory of the event log {}: ", path.display())));
+    assert!(
+        refused(&below)
+            .starts_with(&format!("cannot create the directory of the event log {}: ", path.display()))
+    );
 }
 
 #[test]

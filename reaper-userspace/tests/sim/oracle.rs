@@ -379,8 +379,13 @@ impl Oracle {
                 continue;
             }
             for below in self.below(id) {
-                let loss =
-                    Loss { since: now, child_of_master: false, daemon_unless: None, unsure: false, verdict: Verdict::Open };
+                let loss = Loss {
+                    since: now,
+                    child_of_master: false,
+                    daemon_unless: None,
+                    unsure: false,
+                    verdict: Verdict::Open,
+                };
                 self.lose(below, g, loss);
             }
         }
@@ -540,7 +545,8 @@ impl Oracle {
 
     /// Those that must be stopped sooner or later, and the group that must do it: what is certain only.
     pub fn must_stop(&self) -> Vec<(ProcKey, G)> {
-        let certain = |life: &&Life| life.alive && !life.was_job && life.crowned.is_empty() && self.is_certain(life);
+        let certain =
+            |life: &&Life| life.alive && !life.was_job && life.crowned.is_empty() && self.is_certain(life);
         let acting = |life: &Life| {
             let adopted = |g: G, loss: &Loss| loss.unsure && self.master_above(self.by_key[&life.key], g);
             let orphan = life.losses.iter().filter(|(g, l)| l.verdict == Verdict::Orphan && !adopted(**g, l));
