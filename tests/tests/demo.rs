@@ -25,7 +25,8 @@ fn demo(scene: &Scene, args: &[&str]) -> Outcome {
     command.arg("demo").args(args).env(MARK, scene.token());
     let outcome = run_to_end(scene, &mut command, Duration::from_secs(60));
     assert_eq!(outcome.status.code(), Some(0), "{outcome:#?}");
-    assert!(outcome.took < Duration::from_secs(10), "{outcome:#?}");
+    // Under 10 s on a quiet machine; here other tests run beside it.
+    assert!(outcome.took < Duration::from_secs(20), "{outcome:#?}");
     // Killed and not yet waited for is gone soon enough.
     comes_true(Duration::from_secs(1), || left_behind(scene, &copy).is_empty());
     assert_eq!(left_behind(scene, &copy), Vec::<String>::new(), "{outcome:#?}");
