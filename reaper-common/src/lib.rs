@@ -38,6 +38,10 @@ pub const WAKE_INTERVAL_NS: u64 = 20_000_000;
 /// Bytes in the ring buffer at whose multiples a program wakes the agent in any case.
 pub const WAKE_BYTES: u64 = 16 * 1024;
 
+/// The signals that frameworks take as a request to stop, a bit each: HUP, INT, QUIT, USR1, USR2, TERM, TSTP, WINCH
+/// (signal(7)). CHLD and the like are not told.
+pub const STOP_SIGNALS: u64 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 10 | 1 << 12 | 1 << 15 | 1 << 20 | 1 << 28;
+
 /// Values of [`Header::kind`].
 pub mod kind {
     /// A [`super::Fork`] follows.
@@ -46,6 +50,8 @@ pub mod kind {
     pub const EXEC: u32 = 2;
     /// A [`super::Exit`] follows.
     pub const EXIT: u32 = 3;
+    /// A [`super::StopSignal`] follows.
+    pub const SIGNAL: u32 = 5;
     /// A [`super::Task`] follows (only from the iterator, never in the ring buffer).
     pub const TASK: u32 = 4;
 }
@@ -165,6 +171,20 @@ pub struct Exit {
     pub comm: [u8; COMM_LEN],
 }
 
+/// Somebody sent one of [`STOP_SIGNALS`] to a process (`signal_generate`), and the process has it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct StopSignal {
+    /// Kind [`kind::SIGNAL`].
+    pub header: Header,
+    /// Who got it.
+    pub target: Proc,
+    /// Its number.
+    pub signal: u32,
+    /// Thread group id of the process that ran when it was sent: the sender, unless the kernel sent it by itself.
+    pub sender: u32,
+}
+
 /// A process in the dump of `iter/task`. Dead ones (zombies) are left out.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -193,5 +213,6 @@ const _: () = {
     assert!(size_of::<Fork>() == 88);
     assert!(size_of::<Exec>() == 72);
     assert!(size_of::<Exit>() == 80);
+    assert!(size_of::<StopSignal>() == 48);
     assert!(size_of::<Task>() == 88);
 };

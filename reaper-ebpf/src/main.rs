@@ -1,6 +1,7 @@
-//! reaper's kernel programs: they say who was born, what it executes, who died and who adopts its children.
+//! reaper's kernel programs: they say who was born, what it executes, who died and who adopts its children, and who is
+//! asked to stop.
 //!
-//! One file a program: [`fork`], [`exec`], [`exit`] and [`task_iter`]. They share [`kernel`] (typed reads of kernel
+//! One file a program: [`fork`], [`exec`], [`exit`], [`signal`] and [`task_iter`]. They share [`kernel`] (typed reads of kernel
 //! structs), [`reparent`] (the kernel's own rule of adoption) and [`ring`] (the one way out).
 //!
 //! What they keep true: a process is named by (tgid, start of its leader) and never by a thread; a record that could not
@@ -20,6 +21,7 @@ mod fork;
 mod kernel;
 mod reparent;
 mod ring;
+mod signal;
 mod task_iter;
 
 /// The helpers that the programs call are there for GPL-compatible programs only.

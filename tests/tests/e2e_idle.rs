@@ -186,3 +186,20 @@ fn an_orphan_that_goes_by_itself_has_left() {
     assert_eq!(agent.find(|r| r.is("signal", &w) || r.is("reaped", &w)), None);
     agent.stop();
 }
+
+/// Somebody else has told it already: a second TERM is sudden death in several frameworks.
+#[test]
+fn who_was_told_already_is_left_to_finish() {
+    let scene = Scene::new();
+    let agent = Agent::start(&scene, &Config::new(&scene));
+    let w = orphan(&scene, &agent, [Op::OnTerm(vec![note("term")]), note("polite"), Op::Forever], |w| {
+        scene.entry("polite");
+        w.signal(Signal::TERM);
+        scene.entry("term");
+    });
+    let draining = agent.wait("draining", &w);
+    assert_eq!(draining.text("signal"), "TERM", "{draining:?}");
+    assert_eq!(draining.number("/sender/pid"), u64::from(std::process::id()), "{draining:?}");
+    agent.assert_unharmed(1_000, &w);
+    agent.stop();
+}

@@ -54,6 +54,7 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
             let (record, tail) = prefix::<wire::Exec>(bytes)?;
             Input::Exec(exec(at, &record, tail).ok_or(DecodeError::TooShort { len: bytes.len() })?)
         }
+        kind::SIGNAL => signal_seen(at, &prefix::<wire::StopSignal>(bytes)?.0),
         kind::EXIT => Input::Exit(exit(at, &prefix::<wire::Exit>(bytes)?.0)?),
         kind => return Err(DecodeError::Kind(kind)),
     };
@@ -117,6 +118,12 @@ fn exit(at: Ns, record: &wire::Exit) -> Result<Exit, DecodeError> {
         status: record.status,
         adopter: parent(record.adopter_kind, record.adopter)?,
     })
+}
+
+fn signal_seen(at: Ns, record: &wire::StopSignal) -> Input {
+    // Signals are numbers below 65.
+    let signal = i32::try_from(record.signal).unwrap_or_default();
+    Input::SignalSeen { at, target: key(record.target), signal, sender: record.sender }
 }
 
 fn task(row: &wire::Task) -> Result<Task, DecodeError> {

@@ -28,10 +28,11 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/re
 pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
 
 /// Each program on a tracepoint: its name in the object, and the tracepoint's.
-const TRACEPOINTS: [(&str, &str); 3] = [
+const TRACEPOINTS: [(&str, &str); 4] = [
     ("process_exit", "sched_process_exit"),
     ("process_exec", "sched_process_exec"),
     ("process_fork", "sched_process_fork"),
+    ("process_signal", "signal_generate"),
 ];
 
 /// The program of the task iterator.
