@@ -121,7 +121,7 @@ impl Core {
     /// It runs something else now, or took another title: its workers have lost their master.
     fn abdicate(&mut self, now: Ns, id: NodeId, g: GroupId) {
         let proc = self.tree.view(id);
-        self.members.dethrone(proc_key(&proc), g);
+        self.members.abdicate(&self.tree, id, g);
         let below = self.tree.descendants(id);
         let lost: Vec<NodeId> = below.into_iter().filter(|&b| self.masterless_in(b).contains(&g)).collect();
         let group = self.group_name(g);
@@ -149,10 +149,15 @@ impl Core {
         }
     }
 
-    /// What is born below an orphan of a group that does not name its workers counts as that one's job until it is gone.
+    /// What is born below an orphan of a group that does not name its workers counts as that one's job until it is gone;
+    /// likewise below one that is only no orphan because it is a master of another group.
     pub(super) fn is_job_of_an_orphan(&self, id: NodeId, g: GroupId) -> bool {
-        self.rules.groups[g].worker.is_none()
-            && self.tree.ancestors(id).any(|up| self.is_orphan_of(self.tree[up].key(), g))
+        let spared = |up| {
+            let key = self.tree[up].key();
+            let master = !self.members.reigns(key).is_empty();
+            self.is_orphan_of(key, g) || master && self.members.lineage_master(&self.tree, up, g).is_some()
+        };
+        self.rules.groups[g].worker.is_none() && self.tree.ancestors(id).any(spared)
     }
 
     /// Whoever is born below an orphan of a group that names its workers, or becomes a worker there by its title.
@@ -218,8 +223,8 @@ impl Core {
                 if bereaved.exec_session.is_some() && heir.is_empty() {
                     self.bereave_below(now, id, &bereaved);
                 }
-                if orphan.is_empty() && heir.is_empty() {
-                    // Nobody's worker; then what it looks like counts.
+                // Of the groups whose worker it is not, it may be a master by what it looks like.
+                if heir.is_empty() {
                     self.consider_as_master(now, id, who, false);
                 }
             }

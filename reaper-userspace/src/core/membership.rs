@@ -15,6 +15,8 @@ pub type GroupId = usize;
 struct Master {
     /// When the image was exec'd in which it became a master: what it forked before that, it forked as something else.
     image_since: Ns,
+    /// When the image was exec'd in which it was none any more: what it forks after that is not its worker.
+    image_until: Ns,
     /// Still alive, and still a master.
     reigning: bool,
 }
@@ -29,7 +31,7 @@ impl Membership {
     /// Makes a process a master.
     pub fn enthrone(&mut self, tree: &mut Tree, id: NodeId, group: GroupId) {
         let node = &tree[id];
-        let master = Master { image_since: node.image().exec_at, reigning: true };
+        let master = Master { image_since: node.image().exec_at, image_until: Ns::MAX, reigning: true };
         self.masters.insert((node.key(), group), master);
         tree.track(id);
     }
@@ -37,6 +39,17 @@ impl Membership {
     /// Ends a mastership. Returns whether there was one.
     pub fn dethrone(&mut self, key: ProcKey, group: GroupId) -> bool {
         self.masters.get_mut(&(key, group)).is_some_and(|m| std::mem::replace(&mut m.reigning, false))
+    }
+
+    /// Ends the mastership of a process that runs something else, or has another title.
+    pub fn abdicate(&mut self, tree: &Tree, id: NodeId, group: GroupId) {
+        if let Some(master) = self.masters.get_mut(&(tree[id].key(), group)) {
+            master.reigning = false;
+            let exec_at = tree[id].image().exec_at;
+            if exec_at > master.image_since {
+                master.image_until = exec_at;
+            }
+        }
     }
 
     /// The groups that a process is a master of now.
@@ -67,7 +80,7 @@ impl Membership {
             }
             let born = tree[below].key().start_ns;
             let of = self.masters.get(&(tree[up].key(), group));
-            if of.is_some_and(|m| m.image_since <= born) {
+            if of.is_some_and(|m| m.image_since <= born && born < m.image_until) {
                 return Some(up);
             }
             below = up;
