@@ -252,6 +252,9 @@ impl Host {
 
     fn hand(&mut self, input: Input) {
         let now = self.kernel.now;
+        if std::env::var_os("SIM_TRACE").is_some() && !matches!(input, Input::Configured { .. }) {
+            self.tell(format!("  in: {}", serde_json::to_string(&input).unwrap_or_default()));
+        }
         self.traffic.push(Traffic::In(now, Box::new(input.clone())));
         self.core.handle(now, input);
     }

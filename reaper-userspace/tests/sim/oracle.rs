@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use reaper::core::ids::{Ns, ProcKey, SECOND};
 use reaper::core::input::{Exec, Exit, Fork, Identity, Parent, Task};
@@ -30,7 +31,7 @@ struct Loss {
     child_of_master: bool,
     /// It may be a daemon in the making: the session of its dead parent's image.
     daemon_unless: Option<u32>,
-    /// The record did not name the adopter: a master that appeared above it meanwhile may be taken for it.
+    /// The record did not name the adopter: it is decided when /proc does, and much can happen until then.
     unsure: bool,
     verdict: Verdict,
 }
@@ -61,13 +62,13 @@ struct Life {
     detached: bool,
     /// It has been seen as the job itself: from then on it may be left alone for good.
     was_job: bool,
-    /// Group → exec time of the image in which it became a master.
-    crowned: BTreeMap<G, Ns>,
+    /// Group → exec times of the image in which it became a master, and of the one in which it was none any more.
+    crowned: BTreeMap<G, (Ns, Ns)>,
+    /// As far as anybody has seen.
+    argv: Vec<Arc<str>>,
     reigns: BTreeMap<G, ()>,
     losses: BTreeMap<G, Loss>,
     asked: Vec<i32>,
-    /// As last seen.
-    who: Option<Identity>,
 }
 
 #[derive(Debug, Default)]
@@ -125,6 +126,7 @@ impl Oracle {
         }
         let id = self.add(Life { mother, parent, image, blurred: blur, ..Life::new(fork.child) });
         self.lives[id].kernel_thread = fork.kernel_thread;
+        self.lives[id].argv = mother.map(|m| self.lives[m].argv.clone()).unwrap_or_default();
         self.count_two(parent);
     }
 
@@ -145,6 +147,7 @@ impl Oracle {
         life.execed = true;
         life.had_two = false;
         life.blurred |= blurred;
+        life.argv.clone_from(&exec.argv);
         if blurred {
             return;
         }
@@ -255,7 +258,12 @@ impl Oracle {
     /// The core was told who a process is.
     pub fn look(&mut self, now: Ns, key: ProcKey, who: &Identity, clear: bool) {
         let Some(&id) = self.by_key.get(&key).filter(|&&id| self.lives[id].alive) else { return };
-        self.lives[id].who = Some(who.clone());
+        let mut who = who.clone();
+        if who.argv.is_empty() {
+            who.argv.clone_from(&self.lives[id].argv);
+        }
+        self.lives[id].argv.clone_from(&who.argv);
+        let who = &who;
         let rules = self.rules.clone();
         let cmdline = who.cmdline();
         let is_job = |group: &Group| group.stop.job_children.iter().any(|r| r.is_match(&cmdline));
@@ -365,7 +373,7 @@ impl Oracle {
 
     fn enthrone(&mut self, _now: Ns, id: Id, g: G) {
         let since = self.lives[id].image.exec_at;
-        self.lives[id].crowned.insert(g, since);
+        self.lives[id].crowned.insert(g, (since, Ns::MAX));
         self.lives[id].reigns.insert(g, ());
         self.armed[g] = true;
         // Of whichever group it was an orphan.
@@ -377,6 +385,10 @@ impl Oracle {
         for (g, group) in rules.groups.iter().enumerate() {
             if group.master.matches(who) || self.lives[id].reigns.remove(&g).is_none() {
                 continue;
+            }
+            let exec_at = self.lives[id].image.exec_at;
+            if let Some(reign) = self.lives[id].crowned.get_mut(&g).filter(|r| r.0 < exec_at) {
+                reign.1 = exec_at;
             }
             for below in self.below(id) {
                 let loss = Loss {
@@ -412,7 +424,7 @@ impl Oracle {
             let up = self.lives[below].mother?;
             let lenient = self.lives[below].blurred || self.lives[up].blurred;
             // Whom it forked before the exec that made it a master, it forked as something else.
-            if self.lives[up].crowned.get(&g).is_some_and(|&t| t <= self.lives[below].key.start_ns || lenient)
+            if self.lives[up].crowned.get(&g).is_some_and(|&(from, to)| (from..to).contains(&self.lives[below].key.start_ns) || lenient)
             {
                 return Some(up);
             }
@@ -548,8 +560,7 @@ impl Oracle {
         let certain =
             |life: &&Life| life.alive && !life.was_job && life.crowned.is_empty() && self.is_certain(life);
         let acting = |life: &Life| {
-            let adopted = |g: G, loss: &Loss| loss.unsure && self.master_above(self.by_key[&life.key], g);
-            let orphan = life.losses.iter().filter(|(g, l)| l.verdict == Verdict::Orphan && !adopted(**g, l));
+            let orphan = life.losses.iter().filter(|(_, l)| l.verdict == Verdict::Orphan && !l.unsure);
             let mut orphan_of = orphan.map(|(g, _)| *g);
             orphan_of.find(|&g| self.rules.groups[g].mode == Mode::Enforce)
         };
@@ -625,10 +636,10 @@ impl Life {
             detached: false,
             was_job: false,
             crowned: BTreeMap::new(),
+            argv: Vec::new(),
             reigns: BTreeMap::new(),
             losses: BTreeMap::new(),
             asked: Vec::new(),
-            who: None,
         }
     }
 }
