@@ -256,6 +256,10 @@ impl Core {
         if group.mode == Mode::Observe {
             return Err(SparedBecause::Observe);
         }
+        // An open breaker ends enforcing altogether; a closed one counts each orphan once.
+        if self.groups[g].breaker.is_open() {
+            return Err(SparedBecause::Breaker);
+        }
         if counted {
             return Ok(());
         }
