@@ -245,7 +245,8 @@ impl Core {
     }
 
     /// Whether it is still to be decided if it is an orphan of a group. What was live above it at the death counts: a
-    /// master that appears there later did not start it. Only where the adopter was not known is it looked for now.
+    /// master that appears there later did not start it, except an heir that did. Only where the adopter was not known is it looked for
+    /// now.
     fn still_bereaved(
         &self,
         id: NodeId,
@@ -256,8 +257,12 @@ impl Core {
         if !self.members.reigns(key).is_empty() || self.is_orphan_of(key, g) {
             return Ok(false);
         }
-        if self.members.lineage_master(&self.tree, id, g).is_none() {
+        let Some(started_by) = self.members.lineage_master(&self.tree, id, g) else {
             return Err(SparedBecause::Detached);
+        };
+        if self.members.live_master_above(&self.tree, id, g) == Some(started_by) {
+            // Its own parent, or whoever started it below the one that died, has inherited.
+            return Ok(false);
         }
         if adopter_was_unknown && self.members.live_master_above(&self.tree, id, g).is_some() {
             return Err(SparedBecause::Adopted);
