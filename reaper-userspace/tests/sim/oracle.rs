@@ -424,7 +424,10 @@ impl Oracle {
             let up = self.lives[below].mother?;
             let lenient = self.lives[below].blurred || self.lives[up].blurred;
             // Whom it forked before the exec that made it a master, it forked as something else.
-            if self.lives[up].crowned.get(&g).is_some_and(|&(from, to)| (from..to).contains(&self.lives[below].key.start_ns) || lenient)
+            if self.lives[up]
+                .crowned
+                .get(&g)
+                .is_some_and(|&(from, to)| (from..to).contains(&self.lives[below].key.start_ns) || lenient)
             {
                 return Some(up);
             }
