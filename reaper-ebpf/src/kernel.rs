@@ -118,6 +118,50 @@ impl Task {
         (!pid.is_null()).then_some(Pid(pid))
     }
 
+    /// The thread's id in its own pid namespace, or 0. (Not an `Option`: LLVM would compute with the number before it looks
+    /// whether there is one, and the verifier lets no unset register be read.)
+    #[inline(always)]
+    fn innermost_nr(self) -> u32 {
+        let Some(pid) = self.thread_pid() else {
+            return 0;
+        };
+        let level = pid.level();
+        if level == 0 {
+            return pid.outermost_nr();
+        }
+        match self.number(level) {
+            Some(number) => probe(field(number, offset!(upid_nr))).unwrap_or(0),
+            None => 0,
+        }
+    }
+
+    /// The child reaper of the thread's pid namespace: `task_active_pid_ns(task)->child_reaper`.
+    #[inline(always)]
+    pub(crate) fn child_reaper(self) -> Option<Proc> {
+        let pid = self.thread_pid()?;
+        let level = pid.level();
+        if level == 0 {
+            return Some(pid.outermost_child_reaper()?.process());
+        }
+        let ns: usize = probe(field(self.number(level)?, offset!(upid_ns)))?;
+        let reaper: usize = probe(field(ns, offset!(ns_child_reaper)))?;
+        let leader: usize = probe(field(reaper, offset!(task_group_leader)))?;
+        Some(Proc {
+            start_ns: probe(field(leader, offset!(task_start_boottime)))?,
+            tgid: probe(field(reaper, offset!(task_tgid)))?,
+            _pad: 0,
+        })
+    }
+
+    /// Address of `thread_pid->numbers[level]`. A level is no constant, and before about 6.4 the verifier lets no variable
+    /// be added to a typed pointer: so the address is made from a pointer that was copied as a number.
+    #[inline(always)]
+    fn number(self, level: u32) -> Option<usize> {
+        let pid: usize = probe(self.0.wrapping_offset(offset!(task_thread_pid) as isize))?;
+        let index = (level as usize).wrapping_mul(offset!(upid_size).cast_unsigned() as usize);
+        Some(field(pid, offset!(pid_numbers)) as usize + index)
+    }
+
     /// The process: never a bare pid.
     #[inline(always)]
     pub(crate) fn process(self) -> Proc {
@@ -173,9 +217,7 @@ impl Task {
         if task_flags & PF_KTHREAD != 0 {
             flags |= flag::KERNEL_THREAD;
         }
-        if let Some(pid) = self.thread_pid()
-            && pid.innermost_nr() == 1
-        {
+        if self.innermost_nr() == 1 {
             flags |= flag::CHILD_REAPER;
         }
         flags
@@ -284,45 +326,14 @@ impl Pid {
         unsafe { load(self.0, offset!(pid_numbers) + offset!(upid_nr)) }
     }
 
-    /// The number in the namespace it was made in.
+    /// The child reaper of the initial pid namespace.
     #[inline(always)]
-    fn innermost_nr(self) -> u32 {
-        let level = self.level();
-        if level == 0 {
-            return self.outermost_nr();
+    fn outermost_child_reaper(self) -> Option<Task> {
+        // SAFETY: `self` is typed, and so is what it points to.
+        unsafe {
+            let ns: *const u8 = load(self.0, offset!(pid_numbers) + offset!(upid_ns));
+            if ns.is_null() { None } else { Task::new(load(ns, offset!(ns_child_reaper))) }
         }
-        probe(self.number(level).wrapping_offset(offset!(upid_nr) as isize)).unwrap_or_default()
-    }
-
-    /// Address of `numbers[level]`, which is no constant offset: not typed.
-    #[inline(always)]
-    fn number(self, level: u32) -> *const u8 {
-        self.0.wrapping_offset((offset!(pid_numbers) + i64::from(level) * offset!(upid_size)) as isize)
-    }
-
-    /// The process that is the child reaper of the namespace it was made in (`ns_of_pid(pid)->child_reaper`).
-    #[inline(always)]
-    pub(crate) fn child_reaper(self) -> Option<Proc> {
-        let level = self.level();
-        if level == 0 {
-            // SAFETY: `self` is typed, and so is what it points to.
-            let reaper = unsafe {
-                let ns: *const u8 = load(self.0, offset!(pid_numbers) + offset!(upid_ns));
-                if ns.is_null() {
-                    return None;
-                }
-                load(ns, offset!(ns_child_reaper))
-            };
-            return Some(Task::new(reaper)?.process());
-        }
-        let ns: usize = probe(self.number(level).wrapping_offset(offset!(upid_ns) as isize))?;
-        let reaper: usize = probe(field(ns, offset!(ns_child_reaper)))?;
-        let leader: usize = probe(field(reaper, offset!(task_group_leader)))?;
-        Some(Proc {
-            start_ns: probe(field(leader, offset!(task_start_boottime)))?,
-            tgid: probe(field(reaper, offset!(task_tgid)))?,
-            _pad: 0,
-        })
     }
 }
 

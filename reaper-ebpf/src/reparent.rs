@@ -44,7 +44,7 @@ pub(crate) fn adopter_of(dying: Task) -> Adoption {
             Found::GaveUp => return Adoption::nobody(adopter::UNKNOWN),
         }
     }
-    let Some(by) = pid.child_reaper() else {
+    let Some(by) = dying.child_reaper() else {
         return Adoption::nobody(adopter::UNKNOWN);
     };
     if by.tgid == dying.tgid() { Adoption::nobody(adopter::NAMESPACE_DIES) } else { Adoption::by(by) }
