@@ -220,7 +220,8 @@ impl Core {
                     let how = Loss { lost: bereaved.lost.clone(), since: bereaved.since, stray: false };
                     self.become_orphan(now, id, orphan, &how, who);
                 }
-                if bereaved.exec_session.is_some() && heir.is_empty() {
+                if bereaved.exec_session.is_some() {
+                    // Of the groups that it inherits they have a master.
                     self.bereave_below(now, id, &bereaved);
                 }
                 // Of the groups whose worker it is not, it may be a master by what it looks like.

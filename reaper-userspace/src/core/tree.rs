@@ -389,8 +389,9 @@ impl Tree {
     /// Marks a process, and with it all that descend from it and are alive, as belonging to a group.
     pub fn track(&mut self, id: NodeId) {
         self[id].flags.tracked = true;
-        for below in self.descendants(id) {
-            self[below].flags.tracked = true;
+        // Not its children in the kernel's sense only: some may have lost an intermediate before it was known for a master.
+        for descendant in self.live().filter(|&l| self.lineage(l).any(|up| up == id)).collect::<Vec<_>>() {
+            self[descendant].flags.tracked = true;
         }
     }
 
