@@ -256,7 +256,7 @@ impl Kernel {
         let pid = self.free_pid()?;
         let mother = &self.procs[by];
         let ns = match birth {
-            Birth::Into(other) => self.procs[other].ns,
+            Birth::Into(other) if self.is_inside(self.procs[other].ns, mother.ns) => self.procs[other].ns,
             _ => mother.ns,
         };
         if self.space_dies(by) || !self.is_alive(self.spaces[ns].child_reaper) {
@@ -436,14 +436,15 @@ impl Kernel {
         self.news.push(News { input: Input::Exit(exit), adopter });
     }
 
+    /// setns(2) leads into a namespace of one's own descendants only, never out.
+    fn is_inside(&self, inner: usize, outer: usize) -> bool {
+        std::iter::successors(Some(inner), |&ns| self.spaces[ns].parent).any(|ns| ns == outer)
+    }
+
     fn zap(&mut self, ns: usize) {
         let at = self.now + ZAP;
         for who in 0..self.procs.len() {
-            let mut up = Some(self.procs[who].ns);
-            while up.is_some_and(|n| n != ns) {
-                up = self.spaces[up.unwrap_or(0)].parent;
-            }
-            if up.is_some() && self.is_alive(who) {
+            if self.is_inside(self.procs[who].ns, ns) && self.is_alive(who) {
                 self.procs[who].due = Some(at);
             }
         }

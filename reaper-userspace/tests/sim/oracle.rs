@@ -140,8 +140,7 @@ impl Oracle {
 
     pub fn exec(&mut self, exec: &Exec, blurred: bool) {
         let known = self.by_key.get(&exec.key).copied();
-        let id =
-            known.unwrap_or_else(|| self.add(Life { dumped: true, blurred: true, ..Life::new(exec.key) }));
+        let id = known.unwrap_or_else(|| self.add(Life { dumped: true, blurred: true, ..Life::new(exec.key) }));
         let life = &mut self.lives[id];
         life.image = Rc::new(Image { exec_at: exec.at, session: exec.session });
         life.execed = true;
@@ -209,6 +208,7 @@ impl Oracle {
 
     fn lose(&mut self, id: Id, g: G, loss: Loss) {
         let decided = |l: &Loss| !matches!(l.verdict, Verdict::NoWorker);
+        let loss = Loss { unsure: loss.unsure || self.strict_lineage_master(id, g).is_none(), ..loss };
         if self.lives[id].losses.get(&g).is_some_and(decided) || !self.is_masterless_worker(id, g) {
             return;
         }
@@ -305,8 +305,13 @@ impl Oracle {
         if self.above(id).into_iter().any(|up| self.is_undecided(up)) {
             return;
         }
-        if self.lineage_master(id, g).is_none() {
+        let Some(started_by) = self.lineage_master(id, g) else {
             return self.close(now, id, g, Verdict::Detached);
+        };
+        if self.above(id).into_iter().find(|&up| self.lives[up].reigns.contains_key(&g)) == Some(started_by) {
+            // Whoever started it has inherited.
+            self.lives[id].losses.remove(&g);
+            return;
         }
         if let Some(session) = loss.daemon_unless {
             if who.session != session {
@@ -386,18 +391,17 @@ impl Oracle {
             if group.master.matches(who) || self.lives[id].reigns.remove(&g).is_none() {
                 continue;
             }
+            // Heir no more: if it takes a worker's title it is one.
+            if self.lives[id].losses.get(&g).is_some_and(|l| l.verdict == Verdict::Heir) {
+                self.lives[id].losses.remove(&g);
+            }
             let exec_at = self.lives[id].image.exec_at;
             if let Some(reign) = self.lives[id].crowned.get_mut(&g).filter(|r| r.0 < exec_at) {
                 reign.1 = exec_at;
             }
             for below in self.below(id) {
-                let loss = Loss {
-                    since: now,
-                    child_of_master: false,
-                    daemon_unless: None,
-                    unsure: false,
-                    verdict: Verdict::Open,
-                };
+                let loss =
+                    Loss { since: now, child_of_master: false, daemon_unless: None, unsure: false, verdict: Verdict::Open };
                 self.lose(below, g, loss);
             }
         }
@@ -419,15 +423,20 @@ impl Oracle {
     }
 
     fn lineage_master(&self, id: Id, g: G) -> Option<Id> {
+        self.find_master_of(id, g, true)
+    }
+
+    fn strict_lineage_master(&self, id: Id, g: G) -> Option<Id> {
+        self.find_master_of(id, g, false)
+    }
+
+    fn find_master_of(&self, id: Id, g: G, lenient: bool) -> Option<Id> {
         let mut below = id;
         while !self.lives[below].detached {
             let up = self.lives[below].mother?;
-            let lenient = self.lives[below].blurred || self.lives[up].blurred;
+            let lenient = lenient && (self.lives[below].blurred || self.lives[up].blurred);
             // Whom it forked before the exec that made it a master, it forked as something else.
-            if self.lives[up]
-                .crowned
-                .get(&g)
-                .is_some_and(|&(from, to)| (from..to).contains(&self.lives[below].key.start_ns) || lenient)
+            if self.lives[up].crowned.get(&g).is_some_and(|&(from, to)| (from..to).contains(&self.lives[below].key.start_ns) || lenient)
             {
                 return Some(up);
             }
@@ -551,8 +560,11 @@ impl Oracle {
             check(self.armed[g], "it is a stray and the group is unarmed")?;
             return Ok(life.key.start_ns);
         }
-        // Who was a master for a while is looked at afresh when it is none any more.
-        if (life.blurred || !life.crowned.is_empty()) && self.is_masterless_worker(id, g) {
+        // Seen later than it happened: who was a master for a while, or was forked by one that is none any more.
+        let orphans_above =
+            self.above(id).into_iter().any(|up| self.lives[up].losses.get(&g).is_some_and(|l| l.verdict == Verdict::Orphan));
+        let is_worker = group.worker.as_ref().is_none_or(|w| w.matches(who));
+        if self.is_masterless_worker(id, g) && is_worker && (!orphans_above || life.blurred) {
             return Ok(life.key.start_ns);
         }
         no("it is no orphan")
@@ -560,30 +572,39 @@ impl Oracle {
 
     /// Those that must be stopped sooner or later, and the group that must do it: what is certain only.
     pub fn must_stop(&self) -> Vec<(ProcKey, G)> {
-        let certain =
-            |life: &&Life| life.alive && !life.was_job && life.crowned.is_empty() && self.is_certain(life);
+        let certain = |life: &&Life| life.alive && !life.was_job && life.crowned.is_empty();
         let acting = |life: &Life| {
             let orphan = life.losses.iter().filter(|(_, l)| l.verdict == Verdict::Orphan && !l.unsure);
-            let mut orphan_of = orphan.map(|(g, _)| *g);
+            let mut orphan_of = orphan.map(|(g, _)| *g).filter(|&g| self.is_certain(life, g));
             orphan_of.find(|&g| self.rules.groups[g].mode == Mode::Enforce)
         };
         self.lives.iter().filter(certain).filter_map(|l| Some((l.key, acting(l)?))).collect()
     }
 
-    /// Nothing that the core knows of it, or of those it descends from, has a gap. What was there before the agent was
-    /// looked at in the first dump, and is as certain as it can be.
-    fn is_certain(&self, life: &Life) -> bool {
-        let mut next = Some(life);
-        while let Some(life) = next {
-            if !life.crowned.is_empty() {
-                return !life.blurred;
-            }
-            if life.blurred {
+    /// Nothing that the core knows of it, or of those between it and its master, has a gap.
+    fn is_certain(&self, life: &Life, g: G) -> bool {
+        let mut below = life;
+        while let Some(mother) = below.mother.map(|m| &self.lives[m]) {
+            if below.blurred {
                 return false;
             }
-            next = life.mother.map(|m| &self.lives[m]);
+            if mother.crowned.get(&g).is_some_and(|&(from, to)| (from..to).contains(&below.key.start_ns)) {
+                return !mother.blurred;
+            }
+            below = mother;
         }
-        true
+        false
+    }
+
+    /// What the oracle thinks of a process.
+    pub fn describe(&self, key: ProcKey) -> String {
+        let Some(life) = self.by_key.get(&key).map(|&id| &self.lives[id]) else { return "unknown".to_owned() };
+        let name = |g: &G| self.rules.groups[*g].name.clone();
+        let mut words: Vec<String> = life.reigns.keys().map(|g| format!("master of {}", name(g))).collect();
+        words.extend(life.losses.iter().map(|(g, l)| format!("{:?} of {} since {}", l.verdict, name(g), l.since)));
+        words.extend(life.blurred.then(|| "blurred".to_owned()));
+        words.extend(life.detached.then(|| "detached".to_owned()));
+        words.join(", ")
     }
 
     pub fn was_asked(&self, key: ProcKey) -> bool {
