@@ -28,6 +28,14 @@ pub struct Proc {
     fd: OwnedFd,
 }
 
+/// Stops the calling process, as job control would.
+pub fn stop_oneself() {
+    // SAFETY: plain system calls. Not raise(3), which would use the thread id that a vfork'd sibling shares.
+    unsafe {
+        libc::syscall(libc::SYS_kill, libc::syscall(libc::SYS_getpid), libc::SIGSTOP);
+    }
+}
+
 impl Proc {
     /// Holds the process with this pid if it is alive and carries the token: as an argument, in its title, or in the
     /// path of a file of the scene.

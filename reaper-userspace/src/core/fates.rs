@@ -406,7 +406,3 @@ impl Core {
         }
     }
 }
-
-fn proc_key(proc: &ProcView) -> ProcKey {
-    ProcKey { tgid: proc.pid, start_ns: proc.start_ns }
-}

@@ -613,7 +613,14 @@ impl Host {
         for who in self.kernel.alive() {
             let p = &self.kernel.procs[who];
             let parent = self.kernel.parent(who).map_or(0, |p| self.kernel.procs[p].key.tgid);
-            let _ = writeln!(text, "  {:>4} {parent:>4} {:>4}  {:<20} {}", p.key.tgid, p.session, p.argv.join(" "), self.oracle.describe(p.key));
+            let _ = writeln!(
+                text,
+                "  {:>4} {parent:>4} {:>4}  {:<20} {}",
+                p.key.tgid,
+                p.session,
+                p.argv.join(" "),
+                self.oracle.describe(p.key)
+            );
         }
         panic!("{text}");
     }

@@ -140,7 +140,8 @@ impl Oracle {
 
     pub fn exec(&mut self, exec: &Exec, blurred: bool) {
         let known = self.by_key.get(&exec.key).copied();
-        let id = known.unwrap_or_else(|| self.add(Life { dumped: true, blurred: true, ..Life::new(exec.key) }));
+        let id =
+            known.unwrap_or_else(|| self.add(Life { dumped: true, blurred: true, ..Life::new(exec.key) }));
         let life = &mut self.lives[id];
         life.image = Rc::new(Image { exec_at: exec.at, session: exec.session });
         life.execed = true;
@@ -400,8 +401,13 @@ impl Oracle {
                 reign.1 = exec_at;
             }
             for below in self.below(id) {
-                let loss =
-                    Loss { since: now, child_of_master: false, daemon_unless: None, unsure: false, verdict: Verdict::Open };
+                let loss = Loss {
+                    since: now,
+                    child_of_master: false,
+                    daemon_unless: None,
+                    unsure: false,
+                    verdict: Verdict::Open,
+                };
                 self.lose(below, g, loss);
             }
         }
@@ -436,7 +442,10 @@ impl Oracle {
             let up = self.lives[below].mother?;
             let lenient = lenient && (self.lives[below].blurred || self.lives[up].blurred);
             // Whom it forked before the exec that made it a master, it forked as something else.
-            if self.lives[up].crowned.get(&g).is_some_and(|&(from, to)| (from..to).contains(&self.lives[below].key.start_ns) || lenient)
+            if self.lives[up]
+                .crowned
+                .get(&g)
+                .is_some_and(|&(from, to)| (from..to).contains(&self.lives[below].key.start_ns) || lenient)
             {
                 return Some(up);
             }
@@ -561,8 +570,10 @@ impl Oracle {
             return Ok(life.key.start_ns);
         }
         // Seen later than it happened: who was a master for a while, or was forked by one that is none any more.
-        let orphans_above =
-            self.above(id).into_iter().any(|up| self.lives[up].losses.get(&g).is_some_and(|l| l.verdict == Verdict::Orphan));
+        let orphans_above = self
+            .above(id)
+            .into_iter()
+            .any(|up| self.lives[up].losses.get(&g).is_some_and(|l| l.verdict == Verdict::Orphan));
         let is_worker = group.worker.as_ref().is_none_or(|w| w.matches(who));
         if self.is_masterless_worker(id, g) && is_worker && (!orphans_above || life.blurred) {
             return Ok(life.key.start_ns);
@@ -598,10 +609,14 @@ impl Oracle {
 
     /// What the oracle thinks of a process.
     pub fn describe(&self, key: ProcKey) -> String {
-        let Some(life) = self.by_key.get(&key).map(|&id| &self.lives[id]) else { return "unknown".to_owned() };
+        let Some(life) = self.by_key.get(&key).map(|&id| &self.lives[id]) else {
+            return "unknown".to_owned();
+        };
         let name = |g: &G| self.rules.groups[*g].name.clone();
         let mut words: Vec<String> = life.reigns.keys().map(|g| format!("master of {}", name(g))).collect();
-        words.extend(life.losses.iter().map(|(g, l)| format!("{:?} of {} since {}", l.verdict, name(g), l.since)));
+        words.extend(
+            life.losses.iter().map(|(g, l)| format!("{:?} of {} since {}", l.verdict, name(g), l.since)),
+        );
         words.extend(life.blurred.then(|| "blurred".to_owned()));
         words.extend(life.detached.then(|| "detached".to_owned()));
         words.join(", ")

@@ -117,7 +117,7 @@ impl Actor {
             Op::NewPidNamespace => unshare(CloneFlags::CLONE_NEWPID).unwrap(),
             Op::MountProc => mount_proc(),
             Op::Uninterruptible(name) => self.uninterruptible(name),
-            Op::Stop => stop_oneself(),
+            Op::Stop => reaper_tests::process::stop_oneself(),
             Op::WaitChildren => while wait() != Err(Errno::ECHILD) {},
             Op::ExitLikeChild => loop {
                 match wait() {
@@ -242,7 +242,7 @@ impl Actor {
             // SAFETY: the pointer is to a value on the stack of the parent, which sleeps until this ends.
             let (actor, name) = unsafe { *argument.cast::<(&Actor, &str)>() };
             actor.ledger(name);
-            stop_oneself();
+            reaper_tests::process::stop_oneself();
             // SAFETY: ends this process without running what belongs to the one whose memory it shares.
             unsafe { libc::_exit(0) }
         }
@@ -302,14 +302,6 @@ fn set_handler(signal: Signal, handler: SigHandler) {
     let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
     // SAFETY: both handlers are async-signal-safe: one stores a flag, one exits.
     unsafe { sigaction(signal, &action) }.unwrap();
-}
-
-#[allow(clippy::disallowed_methods, reason = "to itself only; tests signal others in process.rs")]
-fn stop_oneself() {
-    // SAFETY: plain system calls. Not raise(3), which would use the thread id that a vfork'd sibling shares.
-    unsafe {
-        libc::syscall(libc::SYS_kill, libc::syscall(libc::SYS_getpid), libc::SIGSTOP);
-    }
 }
 
 fn mount_proc() {
