@@ -119,6 +119,10 @@ impl Core {
         for key in &unseen {
             self.on_exit(now, &Tree::unseen_exit(at, *key));
         }
+        // What an orphan did meanwhile nobody knows.
+        for orphan in self.orphans.values_mut() {
+            orphan.was_busy(at);
+        }
         let took_us = took_ns / 1_000;
         if first {
             let processes = self.tree.live_count();
