@@ -3,7 +3,7 @@
 use super::bereaved::Bereaved;
 use super::effect::Effect;
 use super::ids::{Ns, ProcKey, SECOND};
-use super::input::{Exec, Exit, Fork, Identity, Task};
+use super::input::{Exec, Exit, Fork, Identity, Parent, Task};
 use super::membership::GroupId;
 use super::records::{Event, ProcView, SparedBecause};
 use super::rules::Signal;
@@ -26,6 +26,7 @@ pub(super) fn code_and_signal(status: u32) -> (Option<i32>, Option<String>) {
 
 impl Core {
     pub(super) fn on_fork(&mut self, now: Ns, fork: &Fork) {
+        self.take_out_predecessor(now, fork.child);
         let Some(child) = self.tree.fork(fork) else { return };
         if self.tells_lineage_of(child) {
             let (proc, parent) = (self.tree.view(child), self.view_of_parent(child));
@@ -41,6 +42,7 @@ impl Core {
     }
 
     pub(super) fn on_exec(&mut self, now: Ns, exec: &Exec) {
+        self.take_out_predecessor(now, exec.key);
         let Some(id) = self.tree.exec(exec) else { return };
         if self.tells_lineage_of(id) {
             let (proc, parent) = (self.tree.view(id), self.view_of_parent(id));
@@ -106,10 +108,23 @@ impl Core {
         self.tree.bury(&exited);
     }
 
-    pub(super) fn on_snapshot(&mut self, took_ns: Ns, tasks: &[Task]) {
+    pub(super) fn on_snapshot(&mut self, now: Ns, took_ns: Ns, tasks: &[Task]) {
         let first = self.view == View::Blind;
+        for task in tasks {
+            self.take_out_predecessor(now, task.key);
+            if let Parent::Known(parent) = task.parent {
+                self.take_out_predecessor(now, parent);
+            }
+        }
         let report = self.tree.begin_merge(tasks);
         self.view = View::Merging { took_ns, first, added: report.added, removed: 0 };
+    }
+
+    /// A pid has a new owner: the old one's death was lost, or is still to be told.
+    fn take_out_predecessor(&mut self, now: Ns, key: ProcKey) {
+        if let Some(older) = self.tree.predecessor(key) {
+            self.on_exit(now, &Tree::unseen_exit(key.start_ns, older));
+        }
     }
 
     pub(super) fn on_merged(&mut self, now: Ns, at: Ns) {

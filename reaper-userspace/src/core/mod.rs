@@ -123,7 +123,7 @@ impl Core {
             Input::Fork(fork) => self.on_fork(now, &fork),
             Input::Exec(exec) => self.on_exec(now, &exec),
             Input::Exit(exit) => self.on_exit(now, &exit),
-            Input::Snapshot { at: _, took_ns, tasks } => self.on_snapshot(took_ns, &tasks),
+            Input::Snapshot { at: _, took_ns, tasks } => self.on_snapshot(now, took_ns, &tasks),
             Input::Merged { at } => self.on_merged(now, at),
             Input::Lost { at, count } => self.on_lost(at, count),
             Input::Identified { key, outcome } => self.on_identified(now, key, &outcome),

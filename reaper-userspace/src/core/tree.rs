@@ -240,7 +240,7 @@ impl Tree {
             self.learn_birth(known, mother);
             return None;
         }
-        if known.is_none() && !self.make_room(fork.child) {
+        if known.is_none() && !self.is_free(fork.child) {
             return None;
         }
         let inherited = mother.map(|m| {
@@ -274,7 +274,7 @@ impl Tree {
     pub fn exec(&mut self, exec: &Exec) -> Option<NodeId> {
         let id = match self.find(exec.key) {
             Some(known) => known,
-            None if self.make_room(exec.key) => {
+            None if self.is_free(exec.key) => {
                 let id = self.insert(Node {
                     flags: Flags { lineage_unknown: true, ..Flags::default() },
                     ..Node::new(exec.key, exec.comm.clone())
@@ -425,17 +425,16 @@ impl Tree {
         id
     }
 
-    /// Before `key` is taken up: whoever holds its pid is older, and died unseen. False if the holder is younger: then
-    /// what is told of `key` is old news.
-    fn make_room(&mut self, key: ProcKey) -> bool {
-        let Some(holder) = self.find_pid(key.tgid) else { return true };
-        if self[holder].key.start_ns > key.start_ns {
-            return false;
-        }
-        if let Some(exited) = self.exit(&Self::unseen_exit(key.start_ns, self[holder].key)) {
-            self.bury(&exited);
-        }
-        true
+    /// Whoever is thought to be alive with the pid of a process that is younger: it died unseen, and has to be taken out
+    /// with [`Self::exit`] before the younger one is taken up.
+    pub fn predecessor(&self, key: ProcKey) -> Option<ProcKey> {
+        let holder = self[self.find_pid(key.tgid)?].key;
+        (holder.start_ns < key.start_ns).then_some(holder)
+    }
+
+    /// Whether `key` can be taken up. If its pid is a younger one's, what is told of `key` is old news.
+    fn is_free(&self, key: ProcKey) -> bool {
+        self.find_pid(key.tgid).is_none()
     }
 
     /// A birth seen after the dump that showed the child: the lineage becomes known, the ancestry is the dump's.

@@ -31,7 +31,7 @@ impl Tree {
             if let Some(known) = self.find(task.key) {
                 self[known].flags.doubtful = false;
                 self[known].flags.reaper = task.reaper;
-            } else if self.make_room(task.key) {
+            } else if self.is_free(task.key) {
                 self.insert(Node {
                     uid: task.uid,
                     session: task.session,
@@ -107,7 +107,7 @@ impl Tree {
     /// it, then its exit is in the ring buffer, or it was born after the iterator had passed, then its fork is. `None` if
     /// its pid is another's already.
     fn provisional(&mut self, key: ProcKey) -> Option<NodeId> {
-        self.make_room(key).then(|| {
+        self.is_free(key).then(|| {
             self.insert(Node {
                 flags: Flags { lineage_unknown: true, doubtful: true, provisional: true, ..Flags::default() },
                 ..Node::new(key, Arc::from(""))
