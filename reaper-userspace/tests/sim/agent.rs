@@ -351,7 +351,11 @@ impl Host {
             signal,
             group: &group,
             who: identity,
-            idle_since: self.kernel.is_idle(who).then(|| self.kernel.idle_since(who)),
+            // Of children whose birth was lost, and nobody has noticed the loss, nobody can know.
+            idle_since: match self.lost {
+                0 => self.kernel.is_idle(who).then(|| self.kernel.idle_since(who)),
+                _ => (!self.kernel.is_working(who)).then_some(0),
+            },
             alive,
             of_the_agent,
         };
@@ -518,6 +522,7 @@ impl Host {
         self.stream = Stream { double, ..Stream::default() };
         self.finish_dump();
         // One more record, so that a loss is noticed.
+        self.kernel.pid_max += 8;
         let keeper = self.kernel.parent(self.kernel.agent).unwrap();
         if let Some(last) = self.kernel.fork(keeper, super::kernel::Birth::Plain) {
             self.kernel.exit(last, 0);

@@ -95,7 +95,7 @@ pub struct Kernel {
     pub now: Ns,
     pub procs: Vec<Proc>,
     spaces: Vec<PidNs>,
-    pid_max: u32,
+    pub pid_max: u32,
     last_pid: u32,
     news: Vec<News>,
     /// Whoever sends signals for reaper.

@@ -59,6 +59,8 @@ struct Life {
     /// First seen in a dump.
     dumped: bool,
     blurred: bool,
+    /// Nobody saw it exec: it looks like a child that runs its parent's image.
+    exec_missed: bool,
     detached: bool,
     /// It has been seen as the job itself: from then on it may be left alone for good.
     was_job: bool,
@@ -148,9 +150,7 @@ impl Oracle {
         life.had_two = false;
         life.blurred |= blurred;
         life.argv.clone_from(&exec.argv);
-        if blurred {
-            return;
-        }
+        life.exec_missed |= blurred;
         let who = Identity {
             at: exec.at,
             comm: exec.comm.clone(),
@@ -161,7 +161,12 @@ impl Oracle {
             session: exec.session,
             cgroups: Vec::new(),
         };
-        self.crown(exec.at, id, &who);
+        for (g, group) in self.rules.groups.iter().enumerate() {
+            self.armed[g] |= group.master.matches(&who);
+        }
+        if !blurred {
+            self.crown(exec.at, id, &who);
+        }
     }
 
     /// `adopter` is the true one.
@@ -511,7 +516,7 @@ impl Oracle {
         check(!shot.of_the_agent, "it is the agent or above it")?;
         check(!rules.protect.iter().any(|p| p.is_match(&*shot.who.comm)), "it is protected")?;
         check(group.mode == Mode::Enforce, "the group observes")?;
-        check(life.reigns.is_empty(), "it is a master or an heir")?;
+        check(life.reigns.is_empty() || life.exec_missed, "it is a master or an heir")?;
         check(!self.blind, "events are lost and the tree is not rebuilt")?;
         let cmdline = shot.who.cmdline();
         check(!group.stop.job_children.iter().any(|r| r.is_match(&cmdline)), "it is the job itself")?;
@@ -576,6 +581,12 @@ impl Oracle {
             .any(|up| self.lives[up].losses.get(&g).is_some_and(|l| l.verdict == Verdict::Orphan));
         let is_worker = group.worker.as_ref().is_none_or(|w| w.matches(who));
         if self.is_masterless_worker(id, g) && is_worker && (!orphans_above || life.blurred) {
+            return Ok(life.key.start_ns);
+        }
+        // An exec was lost: the core cannot tell the master above from any other worker.
+        let known_master = |up: Id| self.lives[up].reigns.contains_key(&g) && !self.lives[up].exec_missed;
+        let master_above = self.above(id).into_iter().any(known_master);
+        if life.blurred && is_worker && !master_above && self.lineage_master(id, g).is_some() {
             return Ok(life.key.start_ns);
         }
         no("it is no orphan")
@@ -672,6 +683,7 @@ impl Life {
             kernel_thread: false,
             dumped: false,
             blurred: false,
+            exec_missed: false,
             detached: false,
             was_job: false,
             crowned: BTreeMap::new(),
