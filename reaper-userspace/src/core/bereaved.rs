@@ -60,13 +60,14 @@ pub enum Fate {
 }
 
 impl Bereaved {
-    /// Decides, as far as that is possible at `now`. `sessions` are those of its lineage up to the master of a group.
+    /// Decides, as far as that is possible at `now`. `walked_off` says whether it,
+    /// or whom it descends from, made a session of its own and exec'd below the master of a group.
     pub fn decide(
         &self,
         now: Ns,
         who: &Identity,
         groups: &[Group],
-        sessions: impl Fn(GroupId) -> Vec<u32>,
+        walked_off: impl Fn(GroupId) -> bool,
     ) -> Fate {
         let matching = |g: &GroupId| groups[*g].master.matches(who);
         if let Some(exec_session) = self.exec_session {
@@ -89,7 +90,7 @@ impl Bereaved {
                 Some(_) => {}
                 // A new session and an exec: a daemon that somebody of the group started and that left the job. Only
                 // groups that name their workers count those.
-                None if self.execed && left_session(&sessions(g), who.session) => left.push(g),
+                None if walked_off(g) => left.push(g),
                 None => orphan.push(g),
             }
         }
@@ -104,11 +105,6 @@ impl Bereaved {
         let at = now.saturating_add(pause);
         if now < end { at.min(end) } else { at.min(now.saturating_add(SECOND)) }
     }
-}
-
-/// Whether a session is none of those of its lineage, if they are known at all.
-fn left_session(lineage: &[u32], session: u32) -> bool {
-    !lineage.is_empty() && !lineage.contains(&session)
 }
 
 /// How a process came to be an heir.

@@ -197,8 +197,8 @@ impl Core {
                 Err(because) => self.spare(now, id, g, because),
             }
         }
-        let sessions = |g| self.sessions_up_to_master(id, g);
-        let fate = bereaved.decide(now, who, &self.rules.groups, sessions);
+        let walked_off = |g| self.walked_off(id, g);
+        let fate = bereaved.decide(now, who, &self.rules.groups, walked_off);
         match &fate {
             Fate::Open => self.look_again(now, bereaved),
             Fate::Detached(heir_of) => self.detach(now, id, &bereaved, heir_of),
@@ -232,17 +232,12 @@ impl Core {
         }
     }
 
-    /// The sessions that a process's lineage up to its master exec'd in and lived in last.
-    fn sessions_up_to_master(&self, id: NodeId, g: GroupId) -> Vec<u32> {
-        let Some(master) = self.members.lineage_master(&self.tree, id, g) else { return Vec::new() };
-        let mut sessions = Vec::new();
-        for up in self.tree.lineage(id) {
-            sessions.extend([self.tree[up].image().session, self.tree[up].session()]);
-            if up == master {
-                break;
-            }
-        }
-        sessions
+    /// Whether a process, or one in its lineage below its master, made a session of its own and exec'd there: a daemon that
+    /// was started on purpose.
+    fn walked_off(&self, id: NodeId, g: GroupId) -> bool {
+        let Some(master) = self.members.lineage_master(&self.tree, id, g) else { return false };
+        let mut line = std::iter::once(id).chain(self.tree.lineage(id)).take_while(|&up| up != master);
+        line.any(|up| self.tree[up].execed_in_another_session())
     }
 
     /// Whether it is still to be decided if it is an orphan of a group. What was live above it at the death counts: a

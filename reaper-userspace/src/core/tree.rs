@@ -55,7 +55,8 @@ pub struct Node {
     exe: Arc<str>,
     comm: Arc<str>,
     uid: u32,
-    session: u32,
+    /// The session it was forked into.
+    birth_session: u32,
     /// When its identity was last read from /proc; 0 is never.
     pub checked_at: Ns,
     flags: Flags,
@@ -131,9 +132,9 @@ impl Node {
     pub fn uid(&self) -> u32 {
         self.uid
     }
-    /// Session, as last seen.
-    pub fn session(&self) -> u32 {
-        self.session
+    /// Whether it made a session of its own after it was forked and then exec'd: how one starts a daemon.
+    pub fn execed_in_another_session(&self) -> bool {
+        self.flags.execed && self.image.session != self.birth_session
     }
     /// Thread name, as last seen.
     pub fn comm(&self) -> &Arc<str> {
@@ -237,7 +238,7 @@ impl Tree {
         let mother = self.find(fork.parent);
         let known = self.find(fork.child);
         if let Some(known) = known.filter(|&k| !self[k].flags.provisional) {
-            self.learn_birth(known, mother);
+            self.learn_birth(known, mother, fork.session);
             return None;
         }
         if known.is_none() && !self.is_free(fork.child) {
@@ -257,7 +258,7 @@ impl Tree {
             Flags { kernel_thread: fork.kernel_thread, tracked, lineage_unknown, ..Flags::default() };
         node.comm = fork.comm.clone();
         node.uid = fork.uid;
-        node.session = fork.session;
+        node.birth_session = fork.session;
         node.argv = argv;
         node.exe = exe;
         self.change_image(id, image);
@@ -276,6 +277,7 @@ impl Tree {
             Some(known) => known,
             None if self.is_free(exec.key) => {
                 let id = self.insert(Node {
+                    birth_session: exec.session,
                     flags: Flags { lineage_unknown: true, ..Flags::default() },
                     ..Node::new(exec.key, exec.comm.clone())
                 });
@@ -290,7 +292,6 @@ impl Tree {
         node.exe = exec.filename.clone();
         node.comm = exec.comm.clone();
         node.uid = exec.uid;
-        node.session = exec.session;
         node.flags.execed = true;
         node.flags.had_two = false;
         Some(id)
@@ -350,7 +351,6 @@ impl Tree {
         let node = &mut self[id];
         node.checked_at = who.at.max(1);
         node.uid = who.uid;
-        node.session = who.session;
         if node.comm != who.comm {
             node.comm = who.comm.clone();
         }
@@ -438,10 +438,11 @@ impl Tree {
     }
 
     /// A birth seen after the dump that showed the child: the lineage becomes known, the ancestry is the dump's.
-    fn learn_birth(&mut self, child: NodeId, mother: Option<NodeId>) {
+    fn learn_birth(&mut self, child: NodeId, mother: Option<NodeId>, session: u32) {
         let Some(mother) = mother else { return };
         if self[child].flags.lineage_unknown {
             self[child].flags.lineage_unknown = false;
+            self[child].birth_session = session;
             self.set_born_of(child, Some(mother));
         }
     }
@@ -551,7 +552,7 @@ impl Node {
             exe: Arc::from(""),
             comm,
             uid: 0,
-            session: 0,
+            birth_session: 0,
             checked_at: 0,
             flags: Flags::default(),
         }

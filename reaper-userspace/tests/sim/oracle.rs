@@ -54,6 +54,8 @@ struct Life {
     alive: bool,
     image: Rc<Image>,
     execed: bool,
+    /// The session it was forked into.
+    birth_session: u32,
     had_two: bool,
     kernel_thread: bool,
     /// First seen in a dump.
@@ -126,7 +128,14 @@ impl Oracle {
             blur = true;
             parent = self.lives[dead].parent;
         }
-        let id = self.add(Life { mother, parent, image, blurred: blur, ..Life::new(fork.child) });
+        let id = self.add(Life {
+            mother,
+            parent,
+            image,
+            blurred: blur,
+            birth_session: fork.session,
+            ..Life::new(fork.child)
+        });
         self.lives[id].kernel_thread = fork.kernel_thread;
         self.lives[id].argv = mother.map(|m| self.lives[m].argv.clone()).unwrap_or_default();
         self.count_two(parent);
@@ -136,14 +145,16 @@ impl Oracle {
         let id = self.by_key[&fork.child];
         self.lives[id].blurred |= blurred;
         if let Some(&mother) = self.by_key.get(&fork.parent) {
+            self.lives[id].birth_session = fork.session;
             self.lives[id].mother = Some(mother);
         }
     }
 
     pub fn exec(&mut self, exec: &Exec, blurred: bool) {
         let known = self.by_key.get(&exec.key).copied();
-        let id =
-            known.unwrap_or_else(|| self.add(Life { dumped: true, blurred: true, ..Life::new(exec.key) }));
+        let id = known.unwrap_or_else(|| {
+            self.add(Life { dumped: true, blurred: true, birth_session: exec.session, ..Life::new(exec.key) })
+        });
         let life = &mut self.lives[id];
         life.image = Rc::new(Image { exec_at: exec.at, session: exec.session });
         life.execed = true;
@@ -228,7 +239,8 @@ impl Oracle {
             Some(&id) => self.lives[id].blurred = true,
             None => {
                 let image = Rc::new(Image { exec_at: 0, session: row.session });
-                let life = Life { image, dumped: true, blurred: true, ..Life::new(row.key) };
+                let birth_session = row.session;
+                let life = Life { image, birth_session, dumped: true, blurred: true, ..Life::new(row.key) };
                 let id = self.add(Life { kernel_thread: row.kernel_thread, ..life });
                 self.lives[id].mother = parent;
                 self.lives[id].parent = parent;
@@ -335,7 +347,7 @@ impl Oracle {
             match &group.worker {
                 Some(worker) if worker.matches(who) => Verdict::Orphan,
                 Some(_) => Verdict::NoWorker,
-                None if self.left_the_session(id, g, who) => Verdict::Detached,
+                None if self.left_the_session(id, g) => Verdict::Detached,
                 None => Verdict::Orphan,
             }
         };
@@ -356,10 +368,19 @@ impl Oracle {
         }
     }
 
-    /// A descendant that exec'd in another session than its master's image left on purpose.
-    fn left_the_session(&self, id: Id, g: G, who: &Identity) -> bool {
-        let master = self.lineage_master(id, g);
-        self.lives[id].execed && master.is_some_and(|m| self.lives[m].image.session != who.session)
+    /// Who made a session of his own and then exec'd left on purpose, and took his children along.
+    fn left_the_session(&self, id: Id, g: G) -> bool {
+        let Some(master) = self.lineage_master(id, g) else { return false };
+        let mut at = id;
+        while at != master {
+            let life = &self.lives[at];
+            if life.execed && life.image.session != life.birth_session {
+                return true;
+            }
+            let Some(mother) = life.mother else { return false };
+            at = mother;
+        }
+        false
     }
 
     fn crown(&mut self, now: Ns, id: Id, who: &Identity) {
@@ -679,6 +700,7 @@ impl Life {
             alive: true,
             image: Rc::new(Image { exec_at: 0, session: 0 }),
             execed: false,
+            birth_session: 0,
             had_two: false,
             kernel_thread: false,
             dumped: false,

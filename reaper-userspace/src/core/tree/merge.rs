@@ -34,7 +34,7 @@ impl Tree {
             } else if self.is_free(task.key) {
                 self.insert(Node {
                     uid: task.uid,
-                    session: task.session,
+                    birth_session: task.session,
                     image: Arc::new(Image { exec_at: 0, session: task.session }),
                     flags: Flags {
                         kernel_thread: task.kernel_thread,
