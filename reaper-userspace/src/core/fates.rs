@@ -149,13 +149,14 @@ impl Core {
         }
     }
 
-    /// What is born below an orphan of a group that does not name its workers counts as that one's job until it is gone;
+    /// What is born below an orphan (or one that is about to be) of a group that does not name its workers counts as that one's job until it is gone;
     /// likewise below one that is only no orphan because it is a master of another group.
     pub(super) fn is_job_of_an_orphan(&self, id: NodeId, g: GroupId) -> bool {
         let spared = |up| {
             let key = self.tree[up].key();
             let master = !self.members.reigns(key).is_empty();
-            self.is_orphan_of(key, g) || master && self.members.lineage_master(&self.tree, up, g).is_some()
+            let lost = self.bereaved.get(&key).is_some_and(|b| b.groups.contains(&g));
+            lost || self.is_orphan_of(key, g) || master && self.members.lineage_master(&self.tree, up, g).is_some()
         };
         self.rules.groups[g].worker.is_none() && self.tree.ancestors(id).any(spared)
     }

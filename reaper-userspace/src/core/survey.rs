@@ -123,6 +123,7 @@ impl Core {
             self.consider_as_master(now, id, &who, true);
             met.push((id, who));
         }
+        let mut lost = Vec::new();
         for (id, who) in met {
             let key = self.tree[id].key();
             if self.bereaved.contains_key(&key) {
@@ -138,7 +139,7 @@ impl Core {
                 self.consider_as_stray(now, id, &who);
                 continue;
             }
-            let bereaved = Bereaved {
+            lost.push(Bereaved {
                 key,
                 groups,
                 lost: None,
@@ -149,9 +150,11 @@ impl Core {
                 execed: self.tree[id].has_execed(),
                 adopter_was_unknown: false,
                 pause: 0,
-            };
-            self.bereaved.insert(key, bereaved);
-            self.schedule.set(Timer::Bereaved(key), now);
+            });
+        }
+        for bereaved in lost {
+            self.schedule.set(Timer::Bereaved(bereaved.key), now);
+            self.bereaved.insert(bereaved.key, bereaved);
         }
     }
 
