@@ -351,11 +351,8 @@ impl Host {
             signal,
             group: &group,
             who: identity,
-            // Of children whose birth was lost, and nobody has noticed the loss, nobody can know.
-            idle_since: match self.lost {
-                0 => self.kernel.is_idle(who).then(|| self.kernel.idle_since(who)),
-                _ => (!self.kernel.is_working(who)).then_some(0),
-            },
+            idle_since: self.kernel.is_idle(who).then(|| self.kernel.idle_since(who)),
+            unnoticed_loss: self.lost > 0,
             alive,
             of_the_agent,
         };

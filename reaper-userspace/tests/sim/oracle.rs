@@ -54,6 +54,8 @@ struct Life {
     alive: bool,
     image: Rc<Image>,
     execed: bool,
+    /// The session in which it exec'd last, as far as that was seen.
+    exec_session: Option<u32>,
     /// The session it was forked into.
     birth_session: u32,
     had_two: bool,
@@ -103,6 +105,8 @@ pub struct Shot<'a> {
     pub idle_since: Option<Ns>,
     pub alive: bool,
     pub of_the_agent: bool,
+    /// Records are lost and nobody can have noticed: what they would have said cannot count.
+    pub unnoticed_loss: bool,
 }
 
 impl Oracle {
@@ -157,7 +161,10 @@ impl Oracle {
         });
         let life = &mut self.lives[id];
         life.image = Rc::new(Image { exec_at: exec.at, session: exec.session });
-        life.execed = true;
+        life.execed |= !blurred;
+        if !blurred {
+            life.exec_session = Some(exec.session);
+        }
         life.had_two = false;
         life.blurred |= blurred;
         life.argv.clone_from(&exec.argv);
@@ -172,8 +179,14 @@ impl Oracle {
             session: exec.session,
             cgroups: Vec::new(),
         };
-        for (g, group) in self.rules.groups.iter().enumerate() {
-            self.armed[g] |= group.master.matches(&who);
+        for (g, group) in self.rules.clone().groups.iter().enumerate() {
+            if group.master.matches(&who) {
+                self.armed[g] = true;
+                // It may be looked at before it dies, and then it was one.
+                if blurred {
+                    self.lives[id].crowned.insert(g, (exec.at, Ns::MAX));
+                }
+            }
         }
         if !blurred {
             self.crown(exec.at, id, &who);
@@ -374,7 +387,7 @@ impl Oracle {
         let mut at = id;
         while at != master {
             let life = &self.lives[at];
-            if life.execed && life.image.session != life.birth_session {
+            if life.exec_session.is_some_and(|session| session != life.birth_session) {
                 return true;
             }
             let Some(mother) = life.mother else { return false };
@@ -537,10 +550,13 @@ impl Oracle {
         check(!shot.of_the_agent, "it is the agent or above it")?;
         check(!rules.protect.iter().any(|p| p.is_match(&*shot.who.comm)), "it is protected")?;
         check(group.mode == Mode::Enforce, "the group observes")?;
-        check(life.reigns.is_empty() || life.exec_missed, "it is a master or an heir")?;
         check(!self.blind, "events are lost and the tree is not rebuilt")?;
         let cmdline = shot.who.cmdline();
         check(!group.stop.job_children.iter().any(|r| r.is_match(&cmdline)), "it is the job itself")?;
+        if shot.unnoticed_loss {
+            return self.judge_step(shot, g, group);
+        }
+        check(life.reigns.is_empty() || life.exec_missed, "it is a master or an heir")?;
         let since = self.orphaned_since(id, g, group, &shot.who)?;
         let overdue = group.stop.deadline > 0 && shot.at >= since + group.stop.deadline;
         let quiet = shot.idle_since.is_some_and(|t| t + group.idle.quiet <= shot.at);
@@ -700,6 +716,7 @@ impl Life {
             alive: true,
             image: Rc::new(Image { exec_at: 0, session: 0 }),
             execed: false,
+            exec_session: None,
             birth_session: 0,
             had_two: false,
             kernel_thread: false,
