@@ -156,7 +156,8 @@ impl Core {
             let key = self.tree[up].key();
             let master = !self.members.reigns(key).is_empty();
             let lost = self.bereaved.get(&key).is_some_and(|b| b.groups.contains(&g));
-            lost || self.is_orphan_of(key, g) || master && self.members.lineage_master(&self.tree, up, g).is_some()
+            lost || self.is_orphan_of(key, g)
+                || master && self.members.lineage_master(&self.tree, up, g).is_some()
         };
         self.rules.groups[g].worker.is_none() && self.tree.ancestors(id).any(spared)
     }
