@@ -55,9 +55,12 @@ impl Breaker {
         self.kills.push_back(now);
     }
 
-    /// Re-arms it. Returns how many kills it had counted, if it was open.
+    /// Re-arms it. Returns how many kills it had counted, if it was open. One that was not goes on counting.
     pub fn close(&mut self) -> Option<u32> {
+        if !self.open {
+            return None;
+        }
         let was = std::mem::take(self);
-        was.open.then(|| u32::try_from(was.kills.len()).unwrap_or(u32::MAX))
+        Some(u32::try_from(was.kills.len()).unwrap_or(u32::MAX))
     }
 }

@@ -2,13 +2,13 @@
 
 use super::bereaved::{self, Bereaved, Fate};
 use super::effect::Effect;
-use super::ids::{MS, Ns, ProcKey};
+use super::ids::{MS, Ns, ProcKey, SECOND};
 use super::input::{Identified, Identity};
 use super::membership::GroupId;
 use super::orphan::{Orphan, Phase};
 use super::records::{Event, HeirBecause, ProcView, SparedBecause};
 use super::rules::Mode;
-use super::schedule::Timer;
+use super::schedule::{SETTLE, Timer};
 use super::tree::NodeId;
 use super::{Core, View};
 
@@ -35,7 +35,7 @@ impl Core {
         if let (Identified::Alive(who), Some(id)) = (outcome, found) {
             self.tree.identify(id, who);
             if self.tree.is_unsettled(id) && !self.tree.settle(id, who.ppid) {
-                self.schedule.set(Timer::Unsettled(key), now.saturating_add(PARENT_POLL));
+                self.ask_again(now, id);
             }
         }
         if self.survey_takes(now, key, outcome) {
@@ -47,7 +47,12 @@ impl Core {
             Identified::Alive(who) => self.settle_standing(now, id, who),
             // Its exit is in the ring buffer.
             Identified::Gone => {}
-            Identified::Unreadable(why) => self.cannot_identify(now, key, why),
+            Identified::Unreadable(why) => {
+                if self.tree.is_unsettled(id) {
+                    self.ask_again(now, id);
+                }
+                self.cannot_identify(now, key, why);
+            }
         }
     }
 
@@ -73,6 +78,9 @@ impl Core {
     fn settle_standing(&mut self, now: Ns, id: NodeId, who: &Identity) {
         self.consider_as_master(now, id, who, true);
         self.consider_as_orphan(now, id, who);
+        if self.view == View::Clear && !self.orphans.contains_key(&self.tree[id].key()) {
+            self.consider_as_stray(now, id, who);
+        }
     }
 
     /// Makes a process a master of the groups whose matcher it fits, and ends masterships that do not fit any more.
@@ -84,11 +92,19 @@ impl Core {
         let rules = self.rules.clone();
         for (g, group) in rules.groups.iter().enumerate() {
             let fits = group.master.matches(who);
-            let reigns = self.members.is_master(key, g);
-            if fits && !reigns {
-                self.consider_for_throne(now, id, g);
-            } else if reigns && !fits && settled && !who.argv.is_empty() && self.view == View::Clear {
-                self.abdicate(now, id, g);
+            if !self.members.is_master(key, g) {
+                if fits {
+                    self.consider_for_throne(now, id, g);
+                }
+                continue;
+            }
+            // A title is rewritten in place and may be read half way: only who is no master at a second look either, a
+            // while later, has become something else.
+            let unsure = !settled || who.argv.is_empty() || self.view != View::Clear;
+            match self.members.doubt(now, key, g, fits || unsure) {
+                Some(since) if now.saturating_sub(since) >= SETTLE => self.abdicate(now, id, g),
+                Some(_) => self.schedule.settle_later(key, now),
+                None => {}
             }
         }
     }
@@ -352,6 +368,13 @@ impl Core {
     pub(super) fn acting_group(&self, groups: &[GroupId]) -> GroupId {
         let enforcing = groups.iter().copied().find(|&g| self.rules.groups[g].mode == Mode::Enforce);
         enforcing.or(groups.first().copied()).unwrap_or_default()
+    }
+
+    /// /proc does not name a live parent yet. It is asked again, less and less often.
+    fn ask_again(&mut self, now: Ns, id: NodeId) {
+        let pause = self.tree.next_pause(id).clamp(PARENT_POLL, SECOND);
+        let key = self.tree[id].key();
+        self.schedule.set(Timer::Unsettled(key), now.saturating_add(pause));
     }
 
     fn look_again(&mut self, now: Ns, mut bereaved: Bereaved) {

@@ -2,31 +2,52 @@
 //!
 //! In doubt the answer is "unknown", and unknown counts as busy.
 
-use super::ids::{MS, Ns};
+use super::ids::{MS, Ns, SECOND};
 use super::records::{Evidence, Verdict};
-use super::rules::IdleRules;
+use super::rules::{IdleRules, Proof};
 use super::sample::{Child, Sample, Thread};
 
-/// CPU time that a process may use while it counts as asleep: waking up for house-keeping is not work. The larger of
-/// this and [`CPU_SHARE`] of the time it has been idle.
+/// CPU time that a process may use within [`WINDOW`] while it counts as asleep: waking up for house-keeping is not work.
+/// The larger of this and [`CPU_SHARE`] of the time.
 const CPU_FLOOR: Ns = MS;
 
 /// One part in this many.
 const CPU_SHARE: u64 = 100;
+
+/// The time that CPU use is judged over. What was used long before does not count, and what a long time allows in total
+/// cannot be used at once.
+const WINDOW: Ns = SECOND;
 
 /// A stretch of idleness, from the first sample that showed it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IdleSpan {
     /// When that sample was taken.
     pub since: Ns,
-    cpu_ns: Ns,
     tids: Vec<u32>,
+    /// The sample that CPU time is counted from: when, and how much had been used by then.
+    from: (Ns, Ns),
+    /// The last sample, likewise.
+    last: (Ns, Ns),
 }
 
 impl IdleSpan {
     /// The stretch that begins with `first`.
     pub fn begin(first: &Sample) -> Self {
-        Self { since: first.at, cpu_ns: first.cpu_ns, tids: tids(first) }
+        let point = (first.at, first.cpu_ns);
+        Self { since: first.at, tids: tids(first), from: point, last: point }
+    }
+
+    /// Goes on with a sample that was judged idle.
+    pub fn extend(&mut self, sample: &Sample) {
+        if sample.at.saturating_sub(self.from.0) >= WINDOW {
+            self.from = self.last;
+        }
+        self.last = (sample.at, sample.cpu_ns);
+    }
+
+    /// How long it counts back, and the CPU time that was used since.
+    fn used(&self, sample: &Sample) -> (Ns, Ns) {
+        (sample.at.saturating_sub(self.from.0), sample.cpu_ns.saturating_sub(self.from.1))
     }
 }
 
@@ -34,11 +55,10 @@ impl IdleSpan {
 pub fn judge(sample: &Sample, children: &[Child], span: Option<&IdleSpan>, rules: &IdleRules) -> Evidence {
     let children: Vec<_> =
         children.iter().filter(|c| !rules.children.iter().any(|g| g.is_match(&*c.comm))).collect();
-    let awake = sample.threads.iter().find(|t| !matches!(t.state, 'S' | 'I' | 'Z' | 'X'));
-    let cpu_ns = span.map_or(0, |s| sample.cpu_ns.saturating_sub(s.cpu_ns));
+    let (window_ns, cpu_ns) = span.map_or((0, 0), |s| s.used(sample));
     let quiet_ns = span.map_or(0, |s| sample.at.saturating_sub(s.since));
-    let allowed = CPU_FLOOR.max(quiet_ns / CPU_SHARE);
-    let living = sample.threads.iter().filter(|t| !matches!(t.state, 'Z' | 'X')).count();
+    let living = sample.threads.iter().filter(|t| is_alive(t)).count();
+    let awake = sample.threads.iter().find(|t| is_alive(t) && !matches!(t.state, 'S' | 'I'));
 
     let (verdict, because) = if living == 0 {
         (Verdict::Unknown, "no live thread was found".to_owned())
@@ -52,15 +72,14 @@ pub fn judge(sample: &Sample, children: &[Child], span: Option<&IdleSpan>, rules
         (Verdict::Busy, format!("it has a live child, {} ({}){more}", child.key.tgid, child.comm))
     } else if span.is_some_and(|s| s.tids != tids(sample)) {
         (Verdict::Busy, "threads came or went since it was last seen asleep".to_owned())
-    } else if cpu_ns > allowed {
-        (Verdict::Busy, format!("it used {} us of CPU time in {} ms", cpu_ns / 1_000, quiet_ns / MS))
+    } else if cpu_ns > CPU_FLOOR.max(window_ns.min(WINDOW) / CPU_SHARE) {
+        (Verdict::Busy, format!("it used {} us of CPU time in {} ms", cpu_ns / 1_000, window_ns / MS))
+    } else if rules.proof == Proof::Source {
+        let because =
+            "it is asleep, but whether it waits for work or in the middle of a job is not known".to_owned();
+        (Verdict::Unknown, because)
     } else {
-        let threads =
-            if living == 1 { "its thread is".to_owned() } else { format!("all {living} threads are") };
-        (
-            Verdict::Idle,
-            format!("{threads} asleep, it has no child and used no CPU time for {} ms", quiet_ns / MS),
-        )
+        (Verdict::Idle, describe_idle(living, cpu_ns, quiet_ns))
     };
     Evidence {
         verdict,
@@ -84,6 +103,18 @@ pub fn unreadable(why: &str) -> Evidence {
     }
 }
 
+fn describe_idle(threads: usize, cpu_ns: Ns, quiet_ns: Ns) -> String {
+    let threads =
+        if threads == 1 { "its thread is".to_owned() } else { format!("all {threads} threads are") };
+    let cpu =
+        if cpu_ns == 0 { "no CPU time".to_owned() } else { format!("{} us of CPU time", cpu_ns / 1_000) };
+    format!("{threads} asleep for {} ms, it has no child and used {cpu}", quiet_ns / MS)
+}
+
+fn is_alive(thread: &Thread) -> bool {
+    !matches!(thread.state, 'Z' | 'X')
+}
+
 fn describe_awake(thread: &Thread) -> String {
     let doing = match thread.state {
         'R' => "is running",
@@ -96,5 +127,5 @@ fn describe_awake(thread: &Thread) -> String {
 }
 
 fn tids(sample: &Sample) -> Vec<u32> {
-    sample.threads.iter().filter(|t| !matches!(t.state, 'Z' | 'X')).map(|t| t.tid).collect()
+    sample.threads.iter().filter(|t| is_alive(t)).map(|t| t.tid).collect()
 }

@@ -8,7 +8,7 @@ use super::membership::GroupId;
 use super::records::{Event, ProcView, SparedBecause};
 use super::rules::Signal;
 use super::schedule::Timer;
-use super::tree::{Exited, NodeId, Tree};
+use super::tree::{Exited, NodeId, Tree, UNSEEN_STATUS};
 use super::{Core, View};
 
 /// A parent's command line is read again when it forks, but not more often than this: masters get their title before
@@ -17,6 +17,9 @@ const RECHECK_PARENT: Ns = SECOND;
 
 /// An exit status as records show it: code, or signal.
 pub(super) fn code_and_signal(status: u32) -> (Option<i32>, Option<String>) {
+    if status == UNSEEN_STATUS {
+        return (None, None);
+    }
     let byte = |n: u32| i32::try_from(n & 0xff).unwrap_or_default();
     match status & 0x7f {
         0 => (Some(byte(status >> 8)), None),
@@ -99,6 +102,9 @@ impl Core {
         if self.tree[node].tracked() && !exited.namespace_dies && self.view != View::Blind {
             self.bereave(now, exit, &exited, &proc, &masterships);
         }
+        if self.view == View::Clear {
+            self.recheck_strays(&exited);
+        }
         for &g in &masterships {
             let workers = self.expected_orphans(g, before);
             let (group, proc, signal) = (self.group_name(g), proc.clone(), signal.clone());
@@ -150,8 +156,11 @@ impl Core {
 
     pub(super) fn on_lost(&mut self, at: Ns, count: u64) {
         self.record(at, Event::EventsLost { count });
-        self.view = View::Lossy;
-        self.effects.push_back(Effect::Resync);
+        // One dump for all that was lost until it is taken.
+        if self.view != View::Lossy {
+            self.view = View::Lossy;
+            self.effects.push_back(Effect::Resync);
+        }
     }
 
     /// An orphan whose child has just gone was busy until now, whether or not a sample ever showed that child.
@@ -206,6 +215,21 @@ impl Core {
             }
             self.bereaved.insert(key, bereaved);
             self.schedule.set(Timer::Bereaved(key), now);
+        }
+    }
+
+    /// Below somebody whose standing was never known, there may be workers that look orphaned from now on.
+    fn recheck_strays(&mut self, exited: &Exited) {
+        if self.rules.groups.iter().all(|g| g.worker.is_none()) {
+            return;
+        }
+        for &child in &exited.moved {
+            for id in std::iter::once(child).chain(self.tree.descendants(child)) {
+                let node = &self.tree[id];
+                if node.is_lineage_unknown() && !node.is_kernel_thread() {
+                    self.effects.push_back(Effect::Identify(node.key()));
+                }
+            }
         }
     }
 

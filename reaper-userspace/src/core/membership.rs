@@ -19,6 +19,8 @@ struct Master {
     image_until: Ns,
     /// Still alive, and still a master.
     reigning: bool,
+    /// Since when it has not looked like one.
+    doubted_since: Option<Ns>,
 }
 
 /// All masters.
@@ -31,7 +33,12 @@ impl Membership {
     /// Makes a process a master.
     pub fn enthrone(&mut self, tree: &mut Tree, id: NodeId, group: GroupId) {
         let node = &tree[id];
-        let master = Master { image_since: node.image().exec_at, image_until: Ns::MAX, reigning: true };
+        let master = Master {
+            image_since: node.image().exec_at,
+            image_until: Ns::MAX,
+            reigning: true,
+            doubted_since: None,
+        };
         self.masters.insert((node.key(), group), master);
         tree.track(id);
     }
@@ -39,6 +46,13 @@ impl Membership {
     /// Ends a mastership. Returns whether there was one.
     pub fn dethrone(&mut self, key: ProcKey, group: GroupId) -> bool {
         self.masters.get_mut(&(key, group)).is_some_and(|m| std::mem::replace(&mut m.reigning, false))
+    }
+
+    /// A master was looked at, and looks like one or not. Returns since when it has not.
+    pub fn doubt(&mut self, now: Ns, key: ProcKey, group: GroupId, fits: bool) -> Option<Ns> {
+        let master = self.masters.get_mut(&(key, group))?;
+        master.doubted_since = if fits { None } else { master.doubted_since.or(Some(now)) };
+        master.doubted_since
     }
 
     /// Ends the mastership of a process that runs something else, or has another title.

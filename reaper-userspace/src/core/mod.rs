@@ -36,7 +36,7 @@ use input::Input;
 use membership::{GroupId, Membership};
 use orphan::Orphan;
 use records::{Event, Record};
-use rules::{LogLevel, Rules, Signal};
+use rules::{LogLevel, Rules};
 use schedule::{Schedule, Timer};
 use survey::Survey;
 use tree::{NodeId, Tree};
@@ -52,8 +52,8 @@ pub struct Core {
     groups: Vec<GroupState>,
     bereaved: BTreeMap<ProcKey, Bereaved>,
     orphans: BTreeMap<ProcKey, Orphan>,
-    /// Members of groups that somebody has asked to stop, and with what.
-    asked: BTreeMap<ProcKey, (Signal, u32, Ns)>,
+    /// Members of groups that somebody has asked to stop: with which signals, and who sent each.
+    asked: BTreeMap<ProcKey, BTreeMap<i32, u32>>,
     survey: Survey,
     schedule: Schedule,
     view: View,
@@ -96,6 +96,8 @@ pub struct GroupStatus {
     pub masters: usize,
     /// Orphans now.
     pub orphans: usize,
+    /// Its master patterns, see [`rules::Matcher::source`].
+    pub master_source: String,
 }
 
 impl Core {
@@ -178,6 +180,7 @@ impl Core {
             armed: self.groups[id].armed,
             breaker_open: self.groups[id].breaker.is_open(),
             masters: self.members.count(id),
+            master_source: group.master.source(),
             orphans: self.orphans.values().filter(|o| o.groups.contains(&id)).count(),
         };
         self.rules.groups.iter().enumerate().map(of).collect()

@@ -23,8 +23,11 @@ const BUSY_PERIOD: Ns = 50 * MS;
 /// How often one is looked at that nothing would be done to anyway.
 const SPARED_PERIOD: Ns = SECOND;
 
-/// How soon something is tried again that did not work.
+/// How soon a signal is tried again that could not be sent; twice as long after each failure.
 const RETRY: Ns = SECOND;
+
+/// So often the pause is doubled: four minutes.
+const LAST_RETRY: u32 = 8;
 
 /// Where an orphan is in its state machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +70,7 @@ pub struct Orphan {
     /// A dry run of its stopping has been recorded.
     pub rehearsed: bool,
     step: usize,
+    failures: u32,
     idle: Option<IdleSpan>,
     shown: Option<Verdict>,
 }
@@ -97,6 +101,7 @@ impl Orphan {
             spared: BTreeSet::new(),
             rehearsed: false,
             step: 0,
+            failures: 0,
             idle: None,
             shown: None,
         }
@@ -116,7 +121,7 @@ impl Orphan {
             Sampled::Seen(sample) => {
                 let evidence = idle::judge(sample, children, self.idle.as_ref(), &group.idle);
                 match evidence.verdict {
-                    Verdict::Idle => self.idle = self.idle.take().or_else(|| Some(IdleSpan::begin(sample))),
+                    Verdict::Idle => self.idle.get_or_insert_with(|| IdleSpan::begin(sample)).extend(sample),
                     Verdict::Busy | Verdict::Unknown => self.idle = None,
                 }
                 evidence
@@ -172,6 +177,7 @@ impl Orphan {
 
     /// What has been said of why it is spared does not hold any more.
     pub fn reconsider(&mut self) {
+        self.idle = None;
         self.spared.clear();
         self.rehearsed = false;
         if self.phase == Phase::Spent {
@@ -199,9 +205,12 @@ impl Orphan {
         }
     }
 
-    /// When to try again after something failed.
-    pub fn retry_at(now: Ns) -> Ns {
-        now.saturating_add(RETRY)
+    /// It could not be signalled: when to try again. Each time later than the time before.
+    pub fn failed(&mut self, now: Ns) -> Ns {
+        self.let_go();
+        let pause = RETRY.saturating_mul(1 << self.failures.min(LAST_RETRY));
+        self.failures += 1;
+        now.saturating_add(pause)
     }
 
     fn lose_sight(&mut self, why: &str) -> Evidence {

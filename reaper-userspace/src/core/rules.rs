@@ -109,6 +109,24 @@ impl Matcher {
             && cmdline.as_ref().is_none_or(|r| r.is_match(&who.cmdline()))
     }
 
+    /// The patterns as they were written: two matchers with the same source mean the same processes.
+    pub fn source(&self) -> String {
+        let Self { cmdline, exe, comm, uid, cgroup, unit } = self;
+        let glob = |g: &GlobMatcher| g.glob().glob().to_owned();
+        let globs = |g: &Vec<GlobMatcher>| g.iter().map(glob).collect::<Vec<_>>();
+        format!(
+            "{:?}",
+            (
+                cmdline.as_ref().map(Regex::as_str),
+                exe.as_ref().map(glob),
+                comm.as_ref().map(glob),
+                uid,
+                cgroup.as_ref().map(globs),
+                unit.as_ref().map(globs),
+            )
+        )
+    }
+
     /// Whether only /proc can tell if a process is meant.
     pub fn needs_proc(&self) -> bool {
         self.exe.is_some() || self.cgroup.is_some() || self.unit.is_some()

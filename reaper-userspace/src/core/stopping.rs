@@ -5,7 +5,7 @@ use super::effect::Effect;
 use super::ids::{MS, Ns, ProcKey};
 use super::input::{Fired, Sampled};
 use super::membership::GroupId;
-use super::orphan::{Orphan, Phase};
+use super::orphan::Phase;
 use super::records::{Event, Evidence, SparedBecause};
 use super::rules::{Mode, Signal, When};
 use super::sample::Child;
@@ -93,15 +93,18 @@ impl Core {
                 self.reschedule(at, key);
             }
             Fired::Gone => {
-                orphan.let_go();
-                self.schedule.set(Timer::Orphan(key), Orphan::retry_at(at));
+                let again = orphan.failed(at);
+                self.schedule.set(Timer::Orphan(key), again);
+                let proc = self.tree.find(key).map(|id| self.tree.view(id));
+                let what = format!("process {} was gone before it could be sent {signal}", key.tgid);
+                self.record(at, Event::Error { what, proc });
             }
             Fired::Failed(why) => {
-                orphan.let_go();
+                let again = orphan.failed(at);
                 let proc = self.tree.find(key).map(|id| self.tree.view(id));
                 let what = format!("process {} was not sent {signal}: {why}", key.tgid);
                 self.record(at, Event::Error { what, proc });
-                self.schedule.set(Timer::Orphan(key), Orphan::retry_at(at));
+                self.schedule.set(Timer::Orphan(key), again);
             }
         }
     }
@@ -109,33 +112,33 @@ impl Core {
     /// Somebody else asked a member of a group to stop: it is left to finish.
     pub(super) fn on_signal_seen(&mut self, at: Ns, target: ProcKey, signal: i32, sender: u32) {
         let Some(id) = self.tree.find(target).filter(|_| sender != self.agent) else { return };
-        if !self.tree[id].tracked() || self.asked.contains_key(&target) {
-            return;
-        }
-        let signal = Signal(signal);
-        let is_stop = |g: &GroupId| self.rules.groups[*g].stop.signals.contains(&signal);
-        let of_group = |g: &GroupId| {
-            self.members.lineage_master(&self.tree, id, *g).is_some() && !self.members.is_master(target, *g)
+        let is_stop = |g: &GroupId| self.rules.groups[*g].stop.signals.contains(&Signal(signal));
+        let is_worker = |g: &GroupId| {
+            !self.members.is_master(target, *g) && self.members.lineage_master(&self.tree, id, *g).is_some()
         };
-        if self.group_ids().any(|g| is_stop(&g) && of_group(&g)) {
-            self.asked.insert(target, (signal, sender, at));
+        if self.group_ids().any(|g| is_stop(&g) && (self.is_orphan_of(target, g) || is_worker(&g))) {
+            self.asked.entry(target).or_default().entry(signal).or_insert(sender);
             self.resume_draining(at, target);
         }
     }
 
     /// If somebody has asked this orphan to stop, before or after it became one, it is draining.
     pub(super) fn resume_draining(&mut self, now: Ns, key: ProcKey) {
-        let Some(&(signal, sender, _)) = self.asked.get(&key) else { return };
+        let Some(asked) = self.asked.get(&key) else { return };
         let Some(orphan) = self.orphans.get_mut(&key) else { return };
         let stops = &self.rules.groups[orphan.group].stop.signals;
-        if !stops.contains(&signal) || std::mem::replace(&mut orphan.draining, true) {
+        let Some((&signal, &sender)) = asked.iter().find(|(signal, _)| stops.contains(&Signal(**signal)))
+        else {
+            return;
+        };
+        if std::mem::replace(&mut orphan.draining, true) {
             return;
         }
         let group = orphan.group;
         let Some(id) = self.tree.find(key) else { return };
         let sender = self.tree.find_pid(sender).map(|s| self.tree.view(s));
         let (group, proc) = (self.group_name(group), self.tree.view(id));
-        self.record(now, Event::Draining { group, proc, signal: signal.to_string(), sender });
+        self.record(now, Event::Draining { group, proc, signal: Signal(signal).to_string(), sender });
     }
 
     /// What may have kept these orphans from being stopped has changed.

@@ -66,13 +66,29 @@ impl Core {
         let old_states = std::mem::take(&mut self.groups);
         let index: BTreeMap<&str, GroupId> =
             self.rules.groups.iter().enumerate().map(|(g, group)| (group.name.as_str(), g)).collect();
-        let renumbered = |old: GroupId| index.get(old_rules.groups[old].name.as_str()).copied();
+        let source = |m: Option<&super::rules::Matcher>| m.map(super::rules::Matcher::source);
+        let named = |old: GroupId| index.get(old_rules.groups[old].name.as_str()).copied();
+        // With another master pattern it is another group of the same name: nobody was its master so far, nobody is its
+        // worker, and it is not armed. A typo must not orphan a fleet.
+        let same_masters = |old: GroupId| {
+            let same = |new: &GroupId| {
+                self.rules.groups[*new].master.source() == old_rules.groups[old].master.source()
+            };
+            named(old).filter(same)
+        };
+        // With another worker pattern it is decided anew who is an orphan.
+        let same_workers = |old: GroupId| {
+            let (before, now) = (&old_rules.groups[old], &self.rules.groups);
+            same_masters(old)
+                .filter(|&new| source(now[new].worker.as_ref()) == source(before.worker.as_ref()))
+        };
         let mut states: Vec<GroupState> = self.rules.groups.iter().map(|_| GroupState::default()).collect();
         let mut closed = Vec::new();
         for (old, mut state) in old_states.into_iter().enumerate() {
-            let Some(new) = renumbered(old) else { continue };
+            let Some(new) = named(old) else { continue };
             closed.extend(state.breaker.close().map(|kills| (new, kills)));
-            states[new] = GroupState { overlap_said: false, ..state };
+            let armed = state.armed && same_masters(old).is_some();
+            states[new] = GroupState { armed, overlap_said: false, ..state };
         }
         for (group, state) in self.rules.groups.iter().zip(&mut states) {
             state.armed |= armed.contains(&group.name);
@@ -80,11 +96,12 @@ impl Core {
                 state.breaker = Breaker::opened();
             }
         }
-        self.members.renumber(renumbered);
+        self.members.renumber(same_masters);
+        let mut asked = Vec::new();
         let orphans = std::mem::take(&mut self.orphans);
         for (key, mut orphan) in orphans {
-            let acted = renumbered(orphan.group);
-            orphan.groups = orphan.groups.iter().filter_map(|&g| renumbered(g)).collect();
+            let acted = same_workers(orphan.group);
+            orphan.groups = orphan.groups.iter().filter_map(|&g| same_workers(g)).collect();
             if !orphan.groups.is_empty() {
                 let group = self.acting_group(&orphan.groups);
                 if acted != Some(group) {
@@ -96,12 +113,19 @@ impl Core {
                 self.schedule.set(Timer::Orphan(key), at);
             } else {
                 self.schedule.cancel(Timer::Orphan(key));
+                // Whatever becomes of it, what the agent has sent is not sent again.
+                asked.extend(orphan.signalled.map(|signal| (key, signal)));
             }
         }
-        for bereaved in self.bereaved.values_mut() {
-            let map = |groups: &[GroupId]| groups.iter().filter_map(|&g| renumbered(g)).collect::<Vec<_>>();
+        let map = |groups: &[GroupId]| groups.iter().filter_map(|&g| same_masters(g)).collect::<Vec<_>>();
+        let mut bereaved = std::mem::take(&mut self.bereaved);
+        for bereaved in bereaved.values_mut() {
             bereaved.groups = map(&bereaved.groups);
             bereaved.lost_masterships = map(&bereaved.lost_masterships);
+        }
+        self.bereaved = bereaved;
+        for (key, signal) in asked {
+            self.asked.entry(key).or_default().insert(signal.0, self.agent);
         }
         self.groups = states;
         for (g, kills) in closed {
@@ -159,7 +183,7 @@ impl Core {
     }
 
     /// Design, section 2: it looks like a worker, nobody above it is a master, and it was there before the agent.
-    fn consider_as_stray(&mut self, now: Ns, id: NodeId, who: &Identity) {
+    pub(super) fn consider_as_stray(&mut self, now: Ns, id: NodeId, who: &Identity) {
         if !self.tree[id].is_lineage_unknown()
             || self.tree[id].has_left()
             || self.lives_in_its_session(id, who)

@@ -18,7 +18,7 @@ use slab::Slab;
 use super::ids::{Ns, ProcKey};
 use super::input::{Exec, Exit, Fork, Identity, Parent};
 use super::records::ProcView;
-pub use merge::MergeReport;
+pub use merge::{MergeReport, UNSEEN_STATUS};
 
 /// A generation of tracked dead ancestors longer than this is cut short: a worker that forks its successor for ever
 /// must not be remembered for ever.
@@ -57,6 +57,8 @@ pub struct Node {
     uid: u32,
     /// The session it was forked into.
     birth_session: u32,
+    /// How often /proc was asked for its parent in vain.
+    parent_asked: u8,
     /// When its identity was last read from /proc; 0 is never.
     pub checked_at: Ns,
     flags: Flags,
@@ -386,6 +388,13 @@ impl Tree {
         true
     }
 
+    /// How long to wait before /proc is asked for its parent again: twice as long each time, in nanoseconds.
+    pub fn next_pause(&mut self, id: NodeId) -> Ns {
+        let asked = &mut self[id].parent_asked;
+        *asked = asked.saturating_add(1);
+        5_000_000 << u32::from((*asked).min(10))
+    }
+
     /// Marks a process, and with it all that descend from it and are alive, as belonging to a group.
     pub fn track(&mut self, id: NodeId) {
         self[id].flags.tracked = true;
@@ -449,6 +458,7 @@ impl Tree {
 
     fn unsettle(&mut self, id: NodeId) {
         self[id].flags.parent_unknown = true;
+        self[id].parent_asked = 0;
         let key = self[id].key;
         self.unsettled.push(key);
     }
@@ -553,6 +563,7 @@ impl Node {
             comm,
             uid: 0,
             birth_session: 0,
+            parent_asked: 0,
             checked_at: 0,
             flags: Flags::default(),
         }

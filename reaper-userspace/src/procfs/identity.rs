@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Opened, ReadError};
+use super::{Opened, ReadError, read_error};
 use crate::core::ids::{Ns, ProcKey};
 use crate::core::input::{Identified, Identity};
 
@@ -18,15 +18,19 @@ pub fn identify(now: Ns, key: ProcKey, with_place: bool) -> Identified {
 fn try_identify(now: Ns, key: ProcKey, with_place: bool) -> Result<Identity, ReadError> {
     let opened = Opened::open(key)?;
     let number = |n: i32| u32::try_from(n).unwrap_or_default();
-    // Empty where it may not be read, and for kernel threads: then no glob over it matches.
-    let exe = with_place.then(|| opened.dir.exe().ok()).flatten();
-    let exe = exe.map(|p| p.to_string_lossy().trim_end_matches(" (deleted)").to_owned());
+    let argv = split(&opened.read("cmdline")?);
+    // Kernel threads and processes that are dying have no executable, and no arguments either.
+    let exe = match with_place.then(|| opened.dir.exe()) {
+        Some(Ok(path)) => path.to_string_lossy().trim_end_matches(" (deleted)").to_owned(),
+        Some(Err(e)) if !argv.is_empty() => return Err(read_error(opened.pid, "exe", &e)),
+        Some(Err(_)) | None => String::new(),
+    };
     let cgroups = if with_place { cgroups(&opened.read("cgroup")?) } else { Vec::new() };
     Ok(Identity {
         at: now,
         comm: opened.stat.comm.as_str().into(),
-        argv: split(&opened.read("cmdline")?),
-        exe: exe.unwrap_or_default().into(),
+        argv,
+        exe: exe.into(),
         uid: real_uid(&opened)?,
         ppid: number(opened.stat.ppid),
         session: number(opened.stat.session),

@@ -54,6 +54,8 @@ struct Life {
     alive: bool,
     image: Rc<Image>,
     execed: bool,
+    /// Since when it has not looked like the master it is.
+    doubts: BTreeMap<G, Ns>,
     /// The session in which it exec'd last, as far as that was seen.
     exec_session: Option<u32>,
     /// The session it was forked into.
@@ -428,9 +430,17 @@ impl Oracle {
     fn uncrown(&mut self, now: Ns, id: Id, who: &Identity) {
         let rules = self.rules.clone();
         for (g, group) in rules.groups.iter().enumerate() {
-            if group.master.matches(who) || self.lives[id].reigns.remove(&g).is_none() {
+            if group.master.matches(who) || !self.lives[id].reigns.contains_key(&g) {
+                self.lives[id].doubts.remove(&g);
                 continue;
             }
+            // One look is not enough: titles are rewritten in place.
+            let since = *self.lives[id].doubts.entry(g).or_insert(now);
+            if now - since < 1_000_000_000 {
+                continue;
+            }
+            self.lives[id].reigns.remove(&g);
+            self.lives[id].doubts.remove(&g);
             // Heir no more: if it takes a worker's title it is one.
             if self.lives[id].losses.get(&g).is_some_and(|l| l.verdict == Verdict::Heir) {
                 self.lives[id].losses.remove(&g);
@@ -716,6 +726,7 @@ impl Life {
             alive: true,
             image: Rc::new(Image { exec_at: 0, session: 0 }),
             execed: false,
+            doubts: BTreeMap::new(),
             exec_session: None,
             birth_session: 0,
             had_two: false,
