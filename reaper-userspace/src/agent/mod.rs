@@ -10,21 +10,24 @@ pub mod socket;
 pub mod state;
 
 use std::future::Future;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::Signal as UnixSignal;
 
 use crate::clock;
-use crate::config::{Config, ConfigErrors};
+use crate::config::{AgentSettings, Config, ConfigErrors};
 use crate::core::Core;
 use crate::core::effect::Effect;
 use crate::core::ids::{Ns, ProcKey, SECOND};
 use crate::core::input::{Fired, Input, Sampled};
 use crate::core::records::{Event, Record};
-use crate::core::rules::{Mode, Signal};
+use crate::core::rules::{Group, Mode, Proof, Signal};
 use crate::event_log::{EventLog, LogTarget};
 use crate::kernel::{DEFAULT_RING_BYTES, Events, Probes};
 use crate::procfs;
@@ -55,12 +58,18 @@ pub struct Settings {
 pub const DEFAULT_CONFIG: &str = "/etc/reaper/reaper.toml";
 
 impl Settings {
+    /// Settles which file is meant, once: a file that is gone at a reload is an error, not another configuration.
+    pub fn with_default_file(self) -> Self {
+        let default = PathBuf::from(DEFAULT_CONFIG);
+        // If it cannot be told whether the file is there, reading it says why.
+        let there = default.try_exists().unwrap_or(true);
+        Self { config: self.config.or(there.then_some(default)), ..self }
+    }
+
     /// Reads the configuration that these settings mean, and lays them over it.
     pub fn load(&self) -> Result<Config, ConfigErrors> {
-        let default = PathBuf::from(DEFAULT_CONFIG);
         let mut config = match &self.config {
             Some(path) => Config::load(path)?,
-            None if default.exists() => Config::load(&default)?,
             None => Config::embedded(),
         };
         if self.observe {
@@ -97,6 +106,13 @@ pub struct Agent {
     held: Option<Held>,
     /// When a dump that failed is tried again.
     resync_at: Option<Ns>,
+    /// Why the log could not be written last time, as far as that was said.
+    log_failure: Option<String>,
+    logs_to_stdout: bool,
+    /// The `[agent]` it was started with.
+    running: AgentSettings,
+    /// Whoever read the log from stdout has gone: that is the end.
+    reader_gone: bool,
 }
 
 /// What `agent_started` tells.
@@ -135,6 +151,10 @@ impl Agent {
             needs_place: false,
             held: None,
             resync_at: None,
+            log_failure: None,
+            logs_to_stdout: config.agent.log == LogTarget::Stdout,
+            reader_gone: false,
+            running: config.agent.clone(),
         };
         agent.say_started();
         agent.configure(config);
@@ -143,20 +163,28 @@ impl Agent {
         Ok(agent)
     }
 
-    /// Runs until `shutdown` comes. SIGHUP reloads.
-    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    /// Runs until `shutdown` comes, or nobody reads the log on stdout any more. `hangup` reloads.
+    pub async fn run(
+        mut self,
+        mut hangup: UnixSignal,
+        shutdown: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
         let programs_log = self.probes.forward_log()?;
         tokio::pin!(programs_log);
-        let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+        let stdout = self.logs_to_stdout.then(watch_stdout).flatten();
         tokio::pin!(shutdown);
         loop {
             self.settle();
+            if self.reader_gone {
+                return Ok(());
+            }
             let deadline = self.next_deadline();
             let asked = tokio::select! {
                 () = &mut shutdown => break,
                 ready = self.events.readable() => Asked::Events(ready),
                 () = sleep_until(deadline) => Asked::Tick,
                 _ = hang_up(&mut hangup) => Asked::Reload,
+                () = reader_gone(stdout.as_ref()) => return Ok(()),
                 stream = self.socket.asked() => Asked::Status(stream),
                 ended = &mut programs_log => Asked::Events(ended),
             };
@@ -187,10 +215,10 @@ impl Agent {
                 self.drain();
             }
         }
-        // What could not be written is kept and tried again; `perform` refuses to signal meanwhile.
-        if let Err(e) = self.log.flush() {
-            tracing::error!("the event log cannot be written: {e}");
-        }
+        // What could not be written is kept and tried again; `aim` refuses to signal meanwhile.
+        let outcome = self.log.flush();
+        self.reader_gone |= self.logs_to_stdout && is_broken_pipe(&outcome);
+        self.say_log_failure(outcome.err().map(|e| e.to_string()));
         if self.resync_at.is_some_and(|at| at <= clock::now()) {
             self.perform(Effect::Resync);
         }
@@ -253,6 +281,8 @@ impl Agent {
             Ok(()) => match Held::open(key) {
                 Ok(held) => {
                     self.held = Some(held);
+                    // First what may take long, then the look, then what has come meanwhile.
+                    self.drain();
                     procfs::sample(clock::now(), key)
                 }
                 Err(SignalError::Gone) => Sampled::Gone,
@@ -304,13 +334,23 @@ impl Agent {
             tracing::warn!("{warning}");
         }
         let rules = config.rules;
+        for group in rules.groups.iter().filter(|g| g.mode == Mode::Enforce && g.idle.proof == Proof::Source)
+        {
+            tracing::warn!(
+                "group {}: this version cannot prove `source` yet, so its workers count as busy; `proof = \"asleep\"` \
+                 takes sleep for idleness",
+                group.name
+            );
+        }
         let groups: Vec<String> = rules.groups.iter().map(|g| g.name.clone()).collect();
         self.needs_place = rules.groups.iter().any(|g| {
             g.master.needs_proc() || g.worker.as_ref().is_some_and(crate::core::rules::Matcher::needs_proc)
         });
         self.record(Event::ConfigLoaded { file: config.file, groups });
-        let (armed, broken) =
-            (self.state.armed.iter().cloned().collect(), self.state.broken.iter().cloned().collect());
+        // Armed is a group by its master patterns, not by its name.
+        let is_armed = |g: &&Group| self.state.armed.get(&g.name) == Some(&g.master.source());
+        let armed = rules.groups.iter().filter(is_armed).map(|g| g.name.clone()).collect();
+        let broken = self.state.broken.iter().cloned().collect();
         let at = clock::now();
         self.core.handle(at, Input::Configured { at, rules: Arc::new(rules), armed, broken });
     }
@@ -322,6 +362,9 @@ impl Agent {
                 // Re-arming is what a person does by reloading.
                 self.state.broken.clear();
                 self.about.mode = mode_of(&config);
+                if config.agent != self.running {
+                    tracing::warn!("what changed in [agent] besides log_level and protect takes a restart");
+                }
                 self.configure(config);
                 self.persist();
             }
@@ -335,11 +378,10 @@ impl Agent {
 
     fn persist(&mut self) {
         let status = self.core.status();
-        let named = |wanted: fn(&crate::core::GroupStatus) -> bool| {
-            status.iter().filter(move |g| wanted(g)).map(|g| g.name.clone())
-        };
-        self.state.armed.extend(named(|g| g.armed));
-        self.state.broken = named(|g| g.breaker_open).collect();
+        self.state
+            .armed
+            .extend(status.iter().filter(|g| g.armed).map(|g| (g.name.clone(), g.master_source.clone())));
+        self.state.broken = status.iter().filter(|g| g.breaker_open).map(|g| g.name.clone()).collect();
         if let Err(e) = self.state_dir.save(&self.state) {
             tracing::error!("{e:#}; after a restart the agent will not know which groups are armed");
             self.record(Event::Error { what: format!("{e:#}"), proc: None });
@@ -365,8 +407,22 @@ impl Agent {
 
     fn write(&mut self, record: &Record) {
         if let Err(e) = self.log.write(record) {
-            tracing::error!("a record could not be written: {e}");
+            self.say_log_failure(Some(e.to_string()));
         }
+    }
+
+    /// Says once that the log fails, and once that it does not any more.
+    fn say_log_failure(&mut self, failure: Option<String>) {
+        if self.log_failure == failure || self.reader_gone {
+            return;
+        }
+        match &failure {
+            Some(why) => {
+                tracing::error!("the event log cannot be written, nobody is signalled meanwhile: {why}");
+            }
+            None => tracing::info!("the event log is written again"),
+        }
+        self.log_failure = failure;
     }
 
     fn next_deadline(&self) -> Option<Ns> {
@@ -408,6 +464,25 @@ pub fn version() -> String {
 fn mode_of(config: &Config) -> String {
     let enforces = config.rules.groups.iter().any(|g| g.mode == Mode::Enforce);
     if enforces { "enforce" } else { "observe" }.to_owned()
+}
+
+fn is_broken_pipe(outcome: &std::io::Result<()>) -> bool {
+    outcome.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Stdout, if it is something whose reader can go away; a file is not.
+fn watch_stdout() -> Option<AsyncFd<OwnedFd>> {
+    let stdout = std::io::stdout().as_fd().try_clone_to_owned().ok()?;
+    // SAFETY: the descriptor is owned by what is watched and lives as long.
+    unsafe { AsyncFd::register_with_interest(stdout, Interest::ERROR) }.ok()
+}
+
+/// Waits until nobody reads stdout any more.
+async fn reader_gone(stdout: Option<&AsyncFd<OwnedFd>>) {
+    match stdout {
+        Some(stdout) if stdout.ready(Interest::ERROR).await.is_ok() => {}
+        _ => std::future::pending().await,
+    }
 }
 
 async fn hang_up(signal: &mut UnixSignal) {

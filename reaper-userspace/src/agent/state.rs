@@ -2,7 +2,7 @@
 //!
 //! The file names the boot it was written in; after another boot it counts for nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -23,8 +23,8 @@ pub struct StateDir {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     boot_id: String,
-    /// Groups whose master matcher has matched a process since boot.
-    pub armed: BTreeSet<String>,
+    /// Groups whose master matcher has matched a process since boot, with that matcher: another one has not.
+    pub armed: BTreeMap<String, String>,
     /// Groups whose breaker is open.
     pub broken: BTreeSet<String>,
 }
@@ -79,7 +79,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let here = StateDir { file: dir.path().join("state.json"), boot_id: "one".into() };
         assert_eq!(here.load().expect("nothing yet"), State::default());
-        let state = State { armed: ["horizon".to_owned()].into(), ..State::default() };
+        let state = State {
+            armed: [("horizon".to_owned(), "artisan horizon$".to_owned())].into(),
+            ..State::default()
+        };
         here.save(&state).expect("saved");
         assert_eq!(here.load().expect("same boot").armed, state.armed);
         let later = StateDir { boot_id: "two".into(), ..here };

@@ -62,6 +62,7 @@ pub fn run(args: &DemoArgs, format: Option<OutputFormat>, color: bool) -> anyhow
 async fn perform(mut stage: Stage) -> anyhow::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let settings = Settings { config: Some(stage.config_file()), ..Settings::default() };
     let agent = Agent::start(settings.clone(), settings.load()?)?;
     let (stop, stopped) = oneshot::channel::<()>();
@@ -71,7 +72,7 @@ async fn perform(mut stage: Stage) -> anyhow::Result<ExitCode> {
         let _gone = stop.send(());
         claims
     };
-    let run = agent.run(async move {
+    let run = agent.run(hangup, async move {
         let _dropped = stopped.await;
     });
     let claims = tokio::select! {

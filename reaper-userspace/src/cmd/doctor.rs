@@ -11,7 +11,7 @@ use rustix::process::{Resource, getrlimit};
 use crate::agent::preflight::{self, Check, Outcome};
 use crate::agent::{DEFAULT_CONFIG, socket};
 use crate::config::Config;
-use crate::kernel::{DEFAULT_RING_BYTES, Probes};
+use crate::kernel::{DEFAULT_RING_BYTES, LoadError, Probes};
 use crate::output::{OutputFormat, escape};
 
 /// Descriptors the agent may need at once: an orphan being stopped holds one, /proc files a few.
@@ -76,6 +76,9 @@ fn programs(able: bool) -> Check {
     }
     match Probes::load(DEFAULT_RING_BYTES) {
         Ok(_) => Check::ok("programs", "the kernel accepts them"),
+        Err(e @ LoadError::NoPrograms) => {
+            Check::bad("programs", Outcome::Missing, e.to_string(), "Use a build with programs.")
+        }
         Err(e) => Check::bad(
             "programs",
             Outcome::Missing,

@@ -32,7 +32,10 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let color = cli.color.enabled();
     match cli.command {
         Command::Run(args) => run::run(&args),
-        Command::Demo(args) => demo::run(&args, cli.output, color),
+        Command::Demo(args) => match demo::run(&args, cli.output, color) {
+            Err(error) if output::is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+            outcome => outcome,
+        },
         Command::Check(args) => output::to_stdout(|out| check::run(&args, format, out)),
         Command::Doctor(args) => output::to_stdout(|out| doctor::run(&args, format, out)),
         Command::Profiles(args) => output::to_stdout(|out| profiles::run(&args, format, out)),

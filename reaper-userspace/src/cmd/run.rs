@@ -46,19 +46,21 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         log: args.log.clone().map(log_target),
         socket: args.socket.clone(),
         state: args.state.clone(),
-    };
+    }
+    .with_default_file();
     let config = settings.load()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+        let hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
         let agent = Agent::start(settings, config)?;
         // Fails only if systemd asked for it and cannot be told: then it will say so itself.
         if let Err(e) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
             tracing::warn!("cannot tell systemd that the agent is ready: {e}");
         }
         agent
-            .run(async {
+            .run(hangup, async {
                 tokio::select! {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}

@@ -105,6 +105,7 @@ fn read(cx: &mut Cx<'_>, node: &Node<'_>, lines: &mut HashMap<String, usize>) ->
     }
     let mut profile_name = None;
     let mut draft = written;
+    let mut observe_only = false;
     if let Some(At { at, value: profile }) = profile {
         let base = match base(profile) {
             Ok(base) => base,
@@ -113,14 +114,17 @@ fn read(cx: &mut Cx<'_>, node: &Node<'_>, lines: &mut HashMap<String, usize>) ->
                 return None;
             }
         };
-        if let Some(At { at, value: Mode::Enforce }) = mode
-            && base.observe_only
+        // Whoever writes down the masters has looked at them, and may enforce.
+        if base.observe_only
+            && draft.master.is_none()
+            && let Some(At { at, value: Mode::Enforce }) = mode
         {
-            cx.error(
+            observe_only = true;
+            cx.warn(
                 at,
                 &format!(
-                    "the profile {name:?} has not been run against the real framework yet and only observes: to \
-                     enforce, write the group out in full without `profile` (`reaper profiles {name}` prints it)",
+                    "the profile {name:?} has not been run against the real framework yet, so this group observes: to \
+                     enforce, write down its [group.master] (`reaper profiles {name}` prints the profile's)",
                     name = profile.name
                 ),
             );
@@ -129,7 +133,8 @@ fn read(cx: &mut Cx<'_>, node: &Node<'_>, lines: &mut HashMap<String, usize>) ->
         draft = draft.over(base.draft);
     }
     let name = name.map(|n| n.value).unwrap_or_default();
-    resolve(cx, table.at, name, profile_name, mode.map(|m| m.value).unwrap_or_default(), draft)
+    let mode = mode.map(|m| m.value).filter(|_| !observe_only).unwrap_or_default();
+    resolve(cx, table.at, name, profile_name, mode, draft)
 }
 
 fn base(profile: &Profile) -> Result<Base, ConfigErrors> {

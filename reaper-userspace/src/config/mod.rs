@@ -104,6 +104,10 @@ impl Config {
 
 /// At most [`LARGEST_FILE`] bytes, or why not.
 fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+    let kind = std::fs::metadata(path).map_err(|e| format!("cannot be opened: {e}"))?.file_type();
+    if !kind.is_file() && !kind.is_dir() {
+        return Err("is not a regular file".to_owned());
+    }
     let mut file = File::open(path).map_err(|e| format!("cannot be opened: {e}"))?;
     let metadata = file.metadata().map_err(|e| format!("cannot be examined: {e}"))?;
     if metadata.is_dir() {

@@ -214,9 +214,9 @@ fn open_all(path: &Path) -> io::Result<VecDeque<Source>> {
         match Source::open(&numbered(path, n)) {
             Ok(source) => {
                 holes = 0;
-                if sources.iter().all(|s| s.id != source.id) {
-                    sources.push_front(source);
-                }
+                // Met again, it has been moved on meanwhile, and so has what was met in between.
+                sources.retain(|s| s.id != source.id);
+                sources.push_front(source);
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // The log itself may be missing for a moment, and one number per rotation that runs meanwhile.

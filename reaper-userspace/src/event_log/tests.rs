@@ -138,7 +138,7 @@ fn what_cannot_be_a_log_is_refused_by_name() {
     let below = path.join("file");
     assert!(
         refused(&below)
-            .starts_with(&format!("cannot create the directory of the event log {}: ", path.display()))
+            .starts_with(&format!("cannot create the directory of the event log {}: ", below.display()))
     );
 }
 

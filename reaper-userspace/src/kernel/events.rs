@@ -95,7 +95,8 @@ impl Events {
         drained.more = drained.records == DRAIN_MAX;
         self.look_again = match drained {
             Drained { more: true, .. } => Some(Instant::now()),
-            Drained { records: 0, .. } => None,
+            // Nothing new; a look that is due is not forgotten for that.
+            Drained { records: 0, .. } => self.look_again.filter(|&at| at > Instant::now()),
             Drained { .. } => Some(Instant::now() + FOLLOW_UP),
         };
         drained

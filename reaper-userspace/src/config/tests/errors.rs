@@ -256,13 +256,6 @@ fn profiles() {
             r#"f:3:11: profile: no built-in profile "zzz": there are celery, gunicorn, laravel-horizon, laravel-queue, php-fpm"#
         ]],
     );
-    errors(
-        "[[group]]\nname = 'a'\nprofile = 'celery'\nmode = 'enforce'",
-        &expect![[
-            r#"f:4:8: the profile "celery" has not been run against the real framework yet and only observes: to enforce, write the group out in full without `profile` (`reaper profiles celery` prints it)"#
-        ]],
-    );
-    // The same without the profile enforces: see `the_contract_is_read_as_it_is_written`.
 }
 
 #[test]

@@ -4,6 +4,7 @@ use expect_test::{Expect, expect};
 
 use super::super::Config;
 use super::with;
+use crate::core::rules::Mode;
 
 fn warnings(text: &str, expected: &Expect) {
     let warnings = Config::parse("f", text).unwrap().warnings;
@@ -71,4 +72,20 @@ fn workers_that_look_like_masters() {
             r#"f:1:1: the workers of group "x" also match its [group.master]: a worker such as "php-fpm: master process a" that loses its master is taken for an heir or a new master, and is never stopped"#
         ]],
     );
+}
+
+/// A profile that has not been run against the real framework does not enforce, unless its user wrote down the masters.
+#[test]
+fn profiles_that_only_observe() {
+    let text = "[[group]]\nname = 'a'\nprofile = 'celery'\nmode = 'enforce'";
+    warnings(
+        text,
+        &expect![[
+            r#"f:4:8: the profile "celery" has not been run against the real framework yet, so this group observes: to enforce, write down its [group.master] (`reaper profiles celery` prints the profile's)"#
+        ]],
+    );
+    assert_eq!(Config::parse("f", text).unwrap().rules.groups[0].mode, Mode::Observe);
+    let own = format!("{text}\nmaster.cmdline = 'celery .*worker$'");
+    let config = Config::parse("f", &own).unwrap();
+    assert_eq!((config.warnings, config.rules.groups[0].mode), (Vec::new(), Mode::Enforce));
 }
