@@ -128,6 +128,10 @@ impl Core {
             self.asked.entry(key).or_default().insert(signal.0, self.agent);
         }
         self.groups = states;
+        // What counts as a stop signal may be another one now.
+        for key in self.orphans.keys().copied().collect::<Vec<_>>() {
+            self.resume_draining(at, key);
+        }
         for (g, kills) in closed {
             let (group, window) = (self.group_name(g), self.window(g));
             self.record(at, Event::BreakerClosed { group, kills, window });
