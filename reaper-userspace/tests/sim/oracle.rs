@@ -113,7 +113,20 @@ pub struct Shot<'a> {
 
 impl Oracle {
     pub fn configure(&mut self, now: Ns, rules: Rules) {
-        self.armed.resize(rules.groups.len(), false);
+        let old = self.rules.clone();
+        let to = |g: G| rules.groups.iter().position(|new| new.name == old.groups[g].name);
+        for life in &mut self.lives {
+            life.crowned = std::mem::take(&mut life.crowned).into_iter().filter_map(|(g, r)| Some((to(g)?, r))).collect();
+            life.reigns = std::mem::take(&mut life.reigns).into_iter().filter_map(|(g, r)| Some((to(g)?, r))).collect();
+            life.losses = std::mem::take(&mut life.losses).into_iter().filter_map(|(g, l)| Some((to(g)?, l))).collect();
+        }
+        self.stopped.retain_mut(|(_, _, g)| to(*g).is_some_and(|new| std::mem::replace(g, new) < G::MAX));
+        let was_armed = std::mem::replace(&mut self.armed, vec![false; rules.groups.len()]);
+        for (g, _) in was_armed.iter().enumerate().filter(|(_, armed)| **armed) {
+            if let Some(new) = to(g) {
+                self.armed[new] = true;
+            }
+        }
         self.broken = vec![false; rules.groups.len()];
         self.rules = Rc::new(rules);
         self.rearmed = now;
