@@ -151,6 +151,12 @@ pub struct Exit {
     pub adopter: Parent,
 }
 
+impl Exit {
+    /// The status of an exit that nobody saw. It is no wait status: nobody may take it for a clean exit, as a daemonising
+    /// parent's, nor for any other.
+    pub const UNSEEN: u32 = u32::MAX;
+}
+
 /// A live parent, as far as it can be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -21,6 +21,9 @@ pub(super) fn code_and_signal(status: u32) -> (Option<i32>, Option<String>) {
         return (None, None);
     }
     let byte = |n: u32| i32::try_from(n & 0xff).unwrap_or_default();
+    if status == Exit::UNSEEN {
+        return (None, None);
+    }
     match status & 0x7f {
         0 => (Some(byte(status >> 8)), None),
         signal => (None, Some(Signal(byte(signal)).to_string())),

@@ -175,7 +175,8 @@ impl Orphan {
         self.phase = Phase::Watching;
     }
 
-    /// What has been said of why it is spared does not hold any more.
+    /// What has been said of why it is spared does not hold any more. While it was spared it was looked at too rarely to
+    /// prove that it has been idle for the whole of `quiet`.
     pub fn reconsider(&mut self) {
         self.idle = None;
         self.spared.clear();
