@@ -92,12 +92,13 @@ impl Story {
     /// Replays the golden inputs and compares; first ends the script and holds it against the law.
     fn ends(mut self, name: &str) {
         self.0.check();
+        let recorded = recorded(&self.0);
         self.0.come_to_rest();
         self.0.check_replay();
         let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.jsonl"));
         let update = std::env::var_os("UPDATE_EXPECT").is_some();
         if update {
-            std::fs::write(&file, recorded(&self.0)).unwrap();
+            std::fs::write(&file, recorded).unwrap();
         }
         let text = std::fs::read_to_string(&file).unwrap();
         let rules = self.0.traffic.iter().filter_map(|t| match t {
@@ -443,6 +444,26 @@ fn only_when_replaced() {
     s.wait(500);
     assert!(!s.alive(worker));
     s.ends("replaced");
+}
+
+#[test]
+fn a_long_rest_does_not_pay_for_a_job() {
+    let mut group = alpha();
+    group.stop.when = When::Replaced;
+    let mut s = Story::new(vec![group]);
+    let master = s.spawn(0, MASTER_A);
+    let worker = s.spawn(master, WORKER_A);
+    s.kill(master);
+    s.wait(60_300);
+    // Between two looks it works, and rests again just when the new master comes.
+    s.0.kernel.work(worker, 'R', 500 * MS);
+    s.wait(550);
+    s.spawn(0, MASTER_A);
+    s.wait(100);
+    assert!(s.alive(worker));
+    s.wait(500);
+    assert!(!s.alive(worker));
+    s.ends("long_rest");
 }
 
 #[test]
