@@ -148,18 +148,8 @@ impl Core {
             if self.bereaved.contains_key(&key) {
                 continue;
             }
-            let bereaved = Bereaved {
-                key,
-                groups: vec![g],
-                lost: Some(proc.clone()),
-                lost_masterships: Vec::new(),
-                since: now,
-                direct: false,
-                exec_session: None,
-                execed: self.tree[id].has_execed(),
-                adopter_was_unknown: false,
-                pause: 0,
-            };
+            let execed = self.tree[id].has_execed();
+            let bereaved = Bereaved::new(key, vec![g], Some(proc.clone()), now, execed);
             self.bereaved.insert(key, bereaved);
             self.schedule.set(Timer::Bereaved(key), now);
         }
@@ -274,14 +264,12 @@ impl Core {
         let Some(started_by) = self.members.lineage_master(&self.tree, id, g) else {
             return Err(SparedBecause::Detached);
         };
-        if self.members.live_master_above(&self.tree, id, g) == Some(started_by) {
+        match self.members.live_master_above(&self.tree, id, g) {
+            Some(_) if adopter_was_unknown => Err(SparedBecause::Adopted),
             // Its own parent, or whoever started it below the one that died, has inherited.
-            return Ok(false);
+            Some(above) if above == started_by => Ok(false),
+            _ => Ok(true),
         }
-        if adopter_was_unknown && self.members.live_master_above(&self.tree, id, g).is_some() {
-            return Err(SparedBecause::Adopted);
-        }
-        Ok(true)
     }
 
     fn is_ancestry_known(&self, id: NodeId) -> bool {

@@ -42,8 +42,21 @@ impl Core {
             return;
         }
         self.schedule.settle_later(fork.child, now);
+        self.bereave_at_birth(now, fork.at, child);
         if self.view == View::Clear {
             self.recheck_parent(now, child);
+        }
+    }
+
+    /// CLONE_PARENT gave it a parent that had passed the exit tracepoint and not let go of its children yet: it is bereaved
+    /// with them.
+    fn bereave_at_birth(&mut self, now: Ns, at: Ns, child: NodeId) {
+        let Some(mother) = self.tree.lineage(child).next().filter(|&m| !self.tree[m].is_live()) else { return };
+        let (key, groups) = (self.tree[child].key(), self.masterless_in(child));
+        if !groups.is_empty() {
+            let lost = Some(self.tree.view(mother));
+            self.bereaved.insert(key, Bereaved::new(key, groups, lost, at, false));
+            self.schedule.set(Timer::Bereaved(key), now);
         }
     }
 
@@ -200,17 +213,12 @@ impl Core {
                 below.extend(self.tree.children(id).map(|c| (c, false)));
                 continue;
             }
+            let execed = self.tree[id].has_execed();
             let bereaved = Bereaved {
-                key,
-                groups,
-                lost: Some(lost.clone()),
                 lost_masterships: masterships.to_vec(),
-                since: exit.at,
                 direct,
                 exec_session: exec_session.filter(|_| direct),
-                execed: self.tree[id].has_execed(),
-                adopter_was_unknown: false,
-                pause: 0,
+                ..Bereaved::new(key, groups, Some(lost.clone()), exit.at, execed)
             };
             // While it may still turn out to be a master, those below it have not lost theirs.
             if bereaved.exec_session.is_none() {

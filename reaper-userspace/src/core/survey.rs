@@ -167,18 +167,7 @@ impl Core {
                 self.consider_as_stray(now, id, &who);
                 continue;
             }
-            lost.push(Bereaved {
-                key,
-                groups,
-                lost: None,
-                lost_masterships: Vec::new(),
-                since: now,
-                direct: false,
-                exec_session: None,
-                execed: self.tree[id].has_execed(),
-                adopter_was_unknown: false,
-                pause: 0,
-            });
+            lost.push(Bereaved::new(key, groups, None, now, self.tree[id].has_execed()));
         }
         for bereaved in lost {
             self.schedule.set(Timer::Bereaved(bereaved.key), now);

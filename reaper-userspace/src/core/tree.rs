@@ -199,6 +199,13 @@ impl Tree {
         self.live.get(&tgid).copied()
     }
 
+    /// A dead process that is still kept. Rarely asked for: when a child is born to it, or when records were lost.
+    fn find_dead(&self, key: ProcKey) -> Option<NodeId> {
+        let dead = |(_, n): &(usize, &Node)| n.flags.dead && n.key == key;
+        #[expect(clippy::cast_possible_truncation, reason = "see `insert`")]
+        self.nodes.iter().find(dead).map(|(id, _)| NodeId(id as u32))
+    }
+
     /// Every live process, in no particular order.
     pub fn live(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.live.values().copied()
@@ -237,7 +244,7 @@ impl Tree {
 
     /// A birth. `None` if the process is known already (a replay of what a dump showed).
     pub fn fork(&mut self, fork: &Fork) -> Option<NodeId> {
-        let mother = self.find(fork.parent);
+        let mother = self.find(fork.parent).or_else(|| self.find_dead(fork.parent));
         let known = self.find(fork.child);
         if let Some(known) = known.filter(|&k| !self[k].flags.provisional) {
             self.learn_birth(known, mother, fork.session);
@@ -265,7 +272,7 @@ impl Tree {
         node.exe = exe;
         self.change_image(id, image);
         self.set_born_of(id, mother);
-        match mother {
+        match mother.filter(|&m| self[m].is_live()) {
             Some(mother) => self.attach(id, mother),
             None => self.unsettle(id),
         }
