@@ -1,0 +1,201 @@
+//! Races that need an exact order: doubled and late records, forks below the dead, adopters that the record does not
+//! name, and dumps that are older and younger than the records behind them.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod sim;
+
+use reaper::core::ids::MS;
+use reaper::core::records::{Event, SparedBecause};
+
+use sim::agent::{Host, Stream};
+use sim::kernel::{Birth, Program, Who};
+use sim::rules::{MASTER_A, MASTER_B, SHELL, TOOL, WORKER_A, WORKER_B, alpha, beta, gamma, rules};
+
+fn spawn(host: &mut Host, by: Who, program: Program) -> Who {
+    let child = host.kernel.fork(by, Birth::Plain).unwrap();
+    host.kernel.exec(child, program);
+    child
+}
+
+fn count(host: &Host, what: impl Fn(&Event) -> bool) -> usize {
+    host.log.iter().filter(|r| what(&r.event)).count()
+}
+
+fn rest(mut host: Host) {
+    host.check();
+    host.come_to_rest();
+    host.check_replay();
+}
+
+#[test]
+fn an_exit_that_comes_twice_counts_once() {
+    let mut host = Host::running(rules(vec![alpha()]));
+    host.stream = Stream { double: true, ..Stream::default() };
+    let master = spawn(&mut host, 0, MASTER_A);
+    let worker = spawn(&mut host, master, WORKER_A);
+    host.kernel.exit(master, 9);
+    host.wait(500 * MS);
+    assert!(!host.kernel.is_alive(worker));
+    assert_eq!(count(&host, |e| matches!(e, Event::MasterLost { .. })), 1);
+    assert_eq!(count(&host, |e| matches!(e, Event::Orphaned { .. })), 1);
+    assert_eq!(count(&host, |e| matches!(e, Event::Reaped { .. })), 1);
+    rest(host);
+}
+
+#[test]
+fn a_late_second_exit_does_not_touch_the_next_owner_of_the_pid() {
+    let mut host = Host::boot(rules(vec![alpha()]), 6);
+    host.attach();
+    host.finish_dump();
+    host.stream = Stream { double: true, late: true, ..Stream::default() };
+    let first = host.kernel.fork(0, Birth::Plain).unwrap();
+    host.kernel.exit(first, 0);
+    host.wait(10 * MS);
+    let filler = host.kernel.fork(0, Birth::Plain).unwrap();
+    let second = host.kernel.fork(0, Birth::Plain).unwrap();
+    assert_eq!(host.kernel.procs[second].key.tgid, host.kernel.procs[first].key.tgid);
+    host.stream.late = false;
+    host.pump();
+    host.check();
+    assert!(host.core.tree().find(host.kernel.procs[second].key).is_some());
+    assert!(host.core.tree().find(host.kernel.procs[filler].key).is_some());
+}
+
+#[test]
+fn a_child_forked_to_a_dead_parent_has_its_lineage() {
+    for group in [alpha(), beta()] {
+        let named = group.worker.is_some();
+        let mut host = Host::running(rules(vec![group]));
+        let (master, worker) = if named { (MASTER_A, WORKER_A) } else { (MASTER_B, WORKER_B) };
+        let master = spawn(&mut host, 0, master);
+        let worker = spawn(&mut host, master, worker);
+        host.pump();
+        // CLONE_PARENT between the master's exit tracepoint and the reparenting.
+        host.kernel.exit(master, 9);
+        let sibling = host.kernel.fork(worker, Birth::Sibling).unwrap();
+        host.pump();
+        let id = host.core.tree().find(host.kernel.procs[sibling].key).unwrap();
+        assert!(host.core.tree().is_unsettled(id));
+        host.wait(2_500 * MS);
+        assert!(!host.kernel.is_alive(worker) && !host.kernel.is_alive(sibling));
+        rest(host);
+    }
+}
+
+#[test]
+fn an_unnamed_adopter_is_asked_for() {
+    let mut host = Host::running(rules(vec![alpha()]));
+    let master = spawn(&mut host, 0, MASTER_A);
+    let keeper = spawn(&mut host, master, TOOL);
+    host.kernel.become_subreaper(keeper);
+    let kept = spawn(&mut host, keeper, SHELL);
+    let kept_worker = spawn(&mut host, kept, WORKER_A);
+    // Its own children wait for it: they cannot be judged before it is known who is above.
+    let grandchild = spawn(&mut host, kept_worker, WORKER_A);
+    let loose = spawn(&mut host, master, SHELL);
+    let loose_worker = spawn(&mut host, loose, WORKER_A);
+    host.pump();
+    host.stream.deep = true;
+    host.kernel.exit(kept, 9);
+    host.pump();
+    let id = host.core.tree().find(host.kernel.procs[kept_worker].key).unwrap();
+    assert!(host.core.tree().is_unsettled(id));
+    host.wait(1_000 * MS);
+    assert!(host.kernel.is_alive(kept_worker) && host.kernel.is_alive(grandchild));
+    assert_ne!(count(&host, |e| matches!(e, Event::Spared { because: SparedBecause::Adopted, .. })), 0);
+    // Above it is no other subreaper: init adopts.
+    host.kernel.exit(keeper, 9);
+    host.wait(1_000 * MS);
+    assert!(!host.kernel.is_alive(kept_worker));
+    assert!(host.kernel.is_alive(loose_worker));
+    rest(host);
+}
+
+#[test]
+fn a_dump_and_the_records_behind_it_tell_the_same() {
+    let mut host = Host::boot(rules(vec![alpha(), beta()]), 12);
+    let parent = host.kernel.fork(0, Birth::Plain).unwrap();
+    let child = host.kernel.fork(parent, Birth::Plain).unwrap();
+    let gone = host.kernel.fork(parent, Birth::Plain).unwrap();
+    host.attach();
+    // All of this is in the ring buffer, and in the rows as well.
+    let born = host.kernel.fork(child, Birth::Plain).unwrap();
+    host.kernel.exec(child, MASTER_B);
+    host.kernel.exit(gone, 0);
+    host.wait(10 * MS);
+    host.dump_some(6);
+    // The iterator is past these pids, or not there yet.
+    host.kernel.exit(child, 9);
+    host.wait(10 * MS);
+    host.kernel.reap(parent);
+    let behind = host.kernel.fork(born, Birth::Plain).unwrap();
+    let later = host.kernel.fork(behind, Birth::Plain).unwrap();
+    let pids = |who: &[Who]| who.iter().map(|&w| host.kernel.procs[w].key.tgid).collect::<Vec<_>>();
+    let taken = pids(&[parent, child, gone, born, behind, later]);
+    assert!(taken.len() == 6, "{taken:?}");
+    host.finish_dump();
+    host.check();
+    assert!(host.core.is_clear());
+    assert_eq!(host.core.tree().live_count(), host.kernel.alive().count());
+    rest(host);
+}
+
+#[test]
+fn a_pid_is_used_again_while_it_is_dumped() {
+    let mut host = Host::running(rules(vec![alpha()]));
+    host.kernel.pid_max = 7;
+    let master = spawn(&mut host, 0, MASTER_A);
+    let worker = spawn(&mut host, master, WORKER_A);
+    host.pump();
+    // The deaths of both are lost, and the worker's pid has another owner when the tree is rebuilt.
+    host.stream.lossy = true;
+    host.kernel.exit(master, 9);
+    host.kernel.exit(worker, 9);
+    host.wait(10 * MS);
+    host.stream.lossy = false;
+    let mut others: Vec<Who> = Vec::new();
+    while let Some(other) = host.kernel.fork(0, Birth::Plain) {
+        others.push(other);
+    }
+    let reused = host.kernel.procs[worker].key.tgid;
+    assert!(others.iter().any(|&w| host.kernel.procs[w].key.tgid == reused));
+    host.pump();
+    host.finish_dump();
+    host.wait(3_000 * MS);
+    assert!(host.fired.is_empty() && others.iter().all(|&w| host.kernel.is_alive(w)));
+    assert_eq!(host.core.status()[0].masters, 0);
+    rest(host);
+}
+
+#[test]
+fn the_child_of_a_daemon_in_the_making_waits_for_its_fate() {
+    let mut host = Host::running(rules(vec![alpha()]));
+    let first = spawn(&mut host, 0, MASTER_A);
+    let daemon = host.kernel.fork(first, Birth::Plain).unwrap();
+    let worker = spawn(&mut host, daemon, WORKER_A);
+    host.wait(900 * MS);
+    host.kernel.exit(first, 0);
+    // The worker's own look comes due while the daemon still has time for its setsid.
+    host.wait(500 * MS);
+    host.kernel.setsid(daemon);
+    host.wait(3_000 * MS);
+    assert!(host.kernel.is_alive(daemon) && host.kernel.is_alive(worker));
+    assert!(host.fired.is_empty());
+    rest(host);
+}
+
+#[test]
+fn an_orphan_of_an_observing_group_can_be_one_of_an_enforcing_group_too() {
+    let mut host = Host::running(rules(vec![gamma(), beta()]));
+    let outer = spawn(&mut host, 0, MASTER_B);
+    host.kernel.become_subreaper(outer);
+    let inner = spawn(&mut host, outer, sim::rules::MASTER_C);
+    let worker = spawn(&mut host, inner, TOOL);
+    host.kernel.exit(inner, 9);
+    host.wait(1_000 * MS);
+    assert!(host.kernel.is_alive(worker), "its group observes, and the other one has its master");
+    host.kernel.exit(outer, 9);
+    host.wait(1_500 * MS);
+    assert!(!host.kernel.is_alive(worker));
+    rest(host);
+}
