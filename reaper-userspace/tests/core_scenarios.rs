@@ -23,9 +23,7 @@ use serde_json::Value;
 
 use sim::agent::{Host, Traffic};
 use sim::kernel::{Birth, Manner, Program, Who};
-use sim::rules::{
-    JOB_A, MASTER_A, MASTER_B, SHELL, TOOL, WORKER_A, WORKER_B, alpha, beta, gamma, rules,
-};
+use sim::rules::{JOB_A, MASTER_A, MASTER_B, SHELL, TOOL, WORKER_A, WORKER_B, alpha, beta, gamma, rules};
 
 #[derive(Serialize, Deserialize)]
 struct Line {
@@ -155,7 +153,8 @@ fn told(record: &Record) -> String {
     for (name, value) in fields.iter().filter(|(name, _)| !matches!(name.as_str(), "kind" | "boot_ns")) {
         let short = match value {
             Value::Object(o) if o.contains_key("start_ns") => {
-                let argv: Vec<&str> = o["argv"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+                let argv: Vec<&str> =
+                    o["argv"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
                 format!("{} ({})", o["pid"], argv.join(" "))
             }
             Value::Object(o) if o.contains_key("because") => o["because"].to_string(),

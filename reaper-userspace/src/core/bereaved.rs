@@ -60,6 +60,22 @@ pub enum Fate {
 }
 
 impl Bereaved {
+    /// One that was no child of the one it lost, so that only its title and its session decide.
+    pub fn new(key: ProcKey, groups: Vec<GroupId>, lost: Option<ProcView>, since: Ns, execed: bool) -> Self {
+        Self {
+            key,
+            groups,
+            lost,
+            lost_masterships: Vec::new(),
+            since,
+            direct: false,
+            exec_session: None,
+            execed,
+            adopter_was_unknown: false,
+            pause: 0,
+        }
+    }
+
     /// Decides, as far as that is possible at `now`. `walked_off` says whether it,
     /// or whom it descends from, made a session of its own and exec'd below the master of a group.
     pub fn decide(

@@ -8,7 +8,7 @@ use super::membership::GroupId;
 use super::records::{Event, ProcView, SparedBecause};
 use super::rules::Signal;
 use super::schedule::Timer;
-use super::tree::{Exited, NodeId, Tree, UNSEEN_STATUS};
+use super::tree::{Exited, NodeId, Tree};
 use super::{Core, View};
 
 /// A parent's command line is read again when it forks, but not more often than this: masters get their title before
@@ -17,9 +17,6 @@ const RECHECK_PARENT: Ns = SECOND;
 
 /// An exit status as records show it: code, or signal.
 pub(super) fn code_and_signal(status: u32) -> (Option<i32>, Option<String>) {
-    if status == UNSEEN_STATUS {
-        return (None, None);
-    }
     let byte = |n: u32| i32::try_from(n & 0xff).unwrap_or_default();
     if status == Exit::UNSEEN {
         return (None, None);
@@ -51,7 +48,9 @@ impl Core {
     /// CLONE_PARENT gave it a parent that had passed the exit tracepoint and not let go of its children yet: it is bereaved
     /// with them.
     fn bereave_at_birth(&mut self, now: Ns, at: Ns, child: NodeId) {
-        let Some(mother) = self.tree.lineage(child).next().filter(|&m| !self.tree[m].is_live()) else { return };
+        let Some(mother) = self.tree.lineage(child).next().filter(|&m| !self.tree[m].is_live()) else {
+            return;
+        };
         let (key, groups) = (self.tree[child].key(), self.masterless_in(child));
         if !groups.is_empty() {
             let lost = Some(self.tree.view(mother));

@@ -18,7 +18,7 @@ use slab::Slab;
 use super::ids::{Ns, ProcKey};
 use super::input::{Exec, Exit, Fork, Identity, Parent};
 use super::records::ProcView;
-pub use merge::{MergeReport, UNSEEN_STATUS};
+pub use merge::MergeReport;
 
 /// A generation of tracked dead ancestors longer than this is cut short: a worker that forks its successor for ever
 /// must not be remembered for ever.

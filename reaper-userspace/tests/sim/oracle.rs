@@ -116,9 +116,14 @@ impl Oracle {
         let old = self.rules.clone();
         let to = |g: G| rules.groups.iter().position(|new| new.name == old.groups[g].name);
         for life in &mut self.lives {
-            life.crowned = std::mem::take(&mut life.crowned).into_iter().filter_map(|(g, r)| Some((to(g)?, r))).collect();
-            life.reigns = std::mem::take(&mut life.reigns).into_iter().filter_map(|(g, r)| Some((to(g)?, r))).collect();
-            life.losses = std::mem::take(&mut life.losses).into_iter().filter_map(|(g, l)| Some((to(g)?, l))).collect();
+            life.crowned = std::mem::take(&mut life.crowned)
+                .into_iter()
+                .filter_map(|(g, r)| Some((to(g)?, r)))
+                .collect();
+            life.reigns =
+                std::mem::take(&mut life.reigns).into_iter().filter_map(|(g, r)| Some((to(g)?, r))).collect();
+            life.losses =
+                std::mem::take(&mut life.losses).into_iter().filter_map(|(g, l)| Some((to(g)?, l))).collect();
         }
         self.stopped.retain_mut(|(_, _, g)| to(*g).is_some_and(|new| std::mem::replace(g, new) < G::MAX));
         let was_armed = std::mem::replace(&mut self.armed, vec![false; rules.groups.len()]);

@@ -11,9 +11,6 @@ use super::{Flags, Image, Node, NodeId, Tree};
 use crate::core::ids::ProcKey;
 use crate::core::input::{Exit, Identity, Parent, Task};
 
-/// The status of an exit that nobody saw. No wait status looks like this: neither a clean exit nor a signal.
-pub const UNSEEN_STATUS: u32 = u32::MAX;
-
 /// What a dump changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MergeReport {
@@ -66,7 +63,7 @@ impl Tree {
 
     /// An exit that nobody saw: the status is not known and /proc must say who adopted the children.
     pub fn unseen_exit(at: u64, key: ProcKey) -> Exit {
-        Exit { at, key, status: UNSEEN_STATUS, adopter: Parent::Unknown }
+        Exit { at, key, status: Exit::UNSEEN, adopter: Parent::Unknown }
     }
 
     /// Processes known from dumps only that look the same as their parent run the parent's image, for all anybody
