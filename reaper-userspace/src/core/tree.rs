@@ -9,6 +9,7 @@
 //! Not here: groups, masters, orphans. Whoever knows those marks nodes as [`Node::tracked`].
 
 mod merge;
+mod node;
 
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ use super::ids::{Ns, ProcKey};
 use super::input::{Exec, Exit, Fork, Identity, Parent};
 use super::records::ProcView;
 pub use merge::MergeReport;
+use node::Flags;
+pub use node::{Image, Node};
 
 /// A generation of tracked dead ancestors longer than this is cut short: a worker that forks its successor for ever
 /// must not be remembered for ever.
@@ -27,130 +30,6 @@ const TOMBSTONES_IN_A_ROW: usize = 32;
 /// Where a process is in the tree. Valid until the process is buried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(u32);
-
-/// What exec gave a process and fork passed on. Two processes run the same image if it is the same allocation.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Image {
-    /// When it was exec'd; 0 where that was not seen.
-    pub exec_at: Ns,
-    /// The session in which it was exec'd; where that was not seen, the one it was first found in.
-    pub session: u32,
-}
-
-/// One process.
-#[derive(Debug)]
-pub struct Node {
-    key: ProcKey,
-    parent: Option<NodeId>,
-    first_child: Option<NodeId>,
-    next_sibling: Option<NodeId>,
-    prev_sibling: Option<NodeId>,
-    born_of: Option<NodeId>,
-    /// How many nodes have this one as `born_of`.
-    heirs_of_line: u32,
-    /// How many live children run this very image.
-    same_image_children: u32,
-    image: Arc<Image>,
-    argv: Arc<[Arc<str>]>,
-    exe: Arc<str>,
-    comm: Arc<str>,
-    uid: u32,
-    /// The session it was forked into.
-    birth_session: u32,
-    /// How often /proc was asked for its parent in vain.
-    parent_asked: u8,
-    /// When its identity was last read from /proc; 0 is never.
-    pub checked_at: Ns,
-    flags: Flags,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts about a process, not a state machine")]
-struct Flags {
-    dead: bool,
-    kernel_thread: bool,
-    /// Adopts orphans: a subreaper or its pid namespace's pid 1, as far as the snapshot said.
-    reaper: bool,
-    /// Known from a dump only: who forked it was not seen.
-    lineage_unknown: bool,
-    /// Executed an image of its own since it was forked, as far as was seen.
-    execed: bool,
-    /// Once had two live children of its own image at the same time.
-    had_two: bool,
-    /// A master of a group, or with one in its lineage.
-    tracked: bool,
-    /// Left its group on purpose (detached): its lineage ends here.
-    left: bool,
-    /// Was live before the dump and is not in it: dead, unless its exit is still to come.
-    doubtful: bool,
-    /// Only known as the parent in another one's row of a dump.
-    provisional: bool,
-    /// Its parent is not known; /proc must be asked.
-    parent_unknown: bool,
-}
-
-impl Node {
-    /// Who it is.
-    pub fn key(&self) -> ProcKey {
-        self.key
-    }
-    /// What it runs.
-    pub fn image(&self) -> &Arc<Image> {
-        &self.image
-    }
-    /// Whether it is alive.
-    pub fn is_live(&self) -> bool {
-        !self.flags.dead
-    }
-    /// Whether it is a kernel thread.
-    pub fn is_kernel_thread(&self) -> bool {
-        self.flags.kernel_thread
-    }
-    /// Whether it was known to adopt orphans when it was dumped.
-    pub fn is_reaper(&self) -> bool {
-        self.flags.reaper
-    }
-    /// Whether its birth was not seen.
-    pub fn is_lineage_unknown(&self) -> bool {
-        self.flags.lineage_unknown
-    }
-    /// Whether it exec'd after it was forked.
-    pub fn has_execed(&self) -> bool {
-        self.flags.execed
-    }
-    /// Whether it ever had two live children of its own image at once.
-    pub fn had_two_of_its_image(&self) -> bool {
-        self.flags.had_two
-    }
-    /// Whether it is a master or descends from one.
-    pub fn tracked(&self) -> bool {
-        self.flags.tracked
-    }
-    /// Whether it left its group on purpose.
-    pub fn has_left(&self) -> bool {
-        self.flags.left
-    }
-    /// Real uid, as last seen.
-    pub fn uid(&self) -> u32 {
-        self.uid
-    }
-    /// Whether it made a session of its own after it was forked and then exec'd: how one starts a daemon.
-    pub fn execed_in_another_session(&self) -> bool {
-        self.flags.execed && self.image.session != self.birth_session
-    }
-    /// Thread name, as last seen.
-    pub fn comm(&self) -> &Arc<str> {
-        &self.comm
-    }
-    /// Executable, as last seen.
-    pub fn exe(&self) -> &Arc<str> {
-        &self.exe
-    }
-    /// Arguments, as last seen.
-    pub fn argv(&self) -> &Arc<[Arc<str>]> {
-        &self.argv
-    }
-}
 
 /// What an exit changed.
 #[derive(Debug)]
@@ -549,30 +428,6 @@ impl Tree {
             if let Some(mother) = next {
                 self[mother].heirs_of_line -= 1;
             }
-        }
-    }
-}
-
-impl Node {
-    fn new(key: ProcKey, comm: Arc<str>) -> Self {
-        Self {
-            key,
-            parent: None,
-            first_child: None,
-            next_sibling: None,
-            prev_sibling: None,
-            born_of: None,
-            heirs_of_line: 0,
-            same_image_children: 0,
-            image: Arc::new(Image { exec_at: 0, session: 0 }),
-            argv: Arc::from([]),
-            exe: Arc::from(""),
-            comm,
-            uid: 0,
-            birth_session: 0,
-            parent_asked: 0,
-            checked_at: 0,
-            flags: Flags::default(),
         }
     }
 }

@@ -1,0 +1,154 @@
+//! One process of the tree: what is known of it and what was seen of its life.
+
+use std::sync::Arc;
+
+use super::NodeId;
+use crate::core::ids::{Ns, ProcKey};
+
+/// What exec gave a process and fork passed on. Two processes run the same image if it is the same allocation.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Image {
+    /// When it was exec'd; 0 where that was not seen.
+    pub exec_at: Ns,
+    /// The session in which it was exec'd; where that was not seen, the one it was first found in.
+    pub session: u32,
+}
+
+/// One process.
+#[derive(Debug)]
+pub struct Node {
+    pub(super) key: ProcKey,
+    pub(super) parent: Option<NodeId>,
+    pub(super) first_child: Option<NodeId>,
+    pub(super) next_sibling: Option<NodeId>,
+    pub(super) prev_sibling: Option<NodeId>,
+    pub(super) born_of: Option<NodeId>,
+    /// How many nodes have this one as `born_of`.
+    pub(super) heirs_of_line: u32,
+    /// How many live children run this very image.
+    pub(super) same_image_children: u32,
+    pub(super) image: Arc<Image>,
+    pub(super) argv: Arc<[Arc<str>]>,
+    pub(super) exe: Arc<str>,
+    pub(super) comm: Arc<str>,
+    pub(super) uid: u32,
+    /// The session it was forked into.
+    pub(super) birth_session: u32,
+    /// How often /proc was asked for its parent in vain.
+    pub(super) parent_asked: u8,
+    /// When its identity was last read from /proc; 0 is never.
+    pub checked_at: Ns,
+    pub(super) flags: Flags,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a process, not a state machine")]
+pub(super) struct Flags {
+    pub(super) dead: bool,
+    pub(super) kernel_thread: bool,
+    /// Adopts orphans: a subreaper or its pid namespace's pid 1, as far as the snapshot said.
+    pub(super) reaper: bool,
+    /// Known from a dump only: who forked it was not seen.
+    pub(super) lineage_unknown: bool,
+    /// Executed an image of its own since it was forked, as far as was seen.
+    pub(super) execed: bool,
+    /// Once had two live children of its own image at the same time.
+    pub(super) had_two: bool,
+    /// A master of a group, or with one in its lineage.
+    pub(super) tracked: bool,
+    /// Left its group on purpose (detached): its lineage ends here.
+    pub(super) left: bool,
+    /// Was live before the dump and is not in it: dead, unless its exit is still to come.
+    pub(super) doubtful: bool,
+    /// Only known as the parent in another one's row of a dump.
+    pub(super) provisional: bool,
+    /// Its parent is not known; /proc must be asked.
+    pub(super) parent_unknown: bool,
+}
+
+impl Node {
+    /// Who it is.
+    pub fn key(&self) -> ProcKey {
+        self.key
+    }
+    /// What it runs.
+    pub fn image(&self) -> &Arc<Image> {
+        &self.image
+    }
+    /// Whether it is alive.
+    pub fn is_live(&self) -> bool {
+        !self.flags.dead
+    }
+    /// Whether it is a kernel thread.
+    pub fn is_kernel_thread(&self) -> bool {
+        self.flags.kernel_thread
+    }
+    /// Whether it was known to adopt orphans when it was dumped.
+    pub fn is_reaper(&self) -> bool {
+        self.flags.reaper
+    }
+    /// Whether its birth was not seen.
+    pub fn is_lineage_unknown(&self) -> bool {
+        self.flags.lineage_unknown
+    }
+    /// Whether it exec'd after it was forked.
+    pub fn has_execed(&self) -> bool {
+        self.flags.execed
+    }
+    /// Whether it ever had two live children of its own image at once.
+    pub fn had_two_of_its_image(&self) -> bool {
+        self.flags.had_two
+    }
+    /// Whether it is a master or descends from one.
+    pub fn tracked(&self) -> bool {
+        self.flags.tracked
+    }
+    /// Whether it left its group on purpose.
+    pub fn has_left(&self) -> bool {
+        self.flags.left
+    }
+    /// Real uid, as last seen.
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+    /// Whether it made a session of its own after it was forked and then exec'd: how one starts a daemon.
+    pub fn execed_in_another_session(&self) -> bool {
+        self.flags.execed && self.image.session != self.birth_session
+    }
+    /// Thread name, as last seen.
+    pub fn comm(&self) -> &Arc<str> {
+        &self.comm
+    }
+    /// Executable, as last seen.
+    pub fn exe(&self) -> &Arc<str> {
+        &self.exe
+    }
+    /// Arguments, as last seen.
+    pub fn argv(&self) -> &Arc<[Arc<str>]> {
+        &self.argv
+    }
+}
+
+impl Node {
+    pub(super) fn new(key: ProcKey, comm: Arc<str>) -> Self {
+        Self {
+            key,
+            parent: None,
+            first_child: None,
+            next_sibling: None,
+            prev_sibling: None,
+            born_of: None,
+            heirs_of_line: 0,
+            same_image_children: 0,
+            image: Arc::new(Image { exec_at: 0, session: 0 }),
+            argv: Arc::from([]),
+            exe: Arc::from(""),
+            comm,
+            uid: 0,
+            birth_session: 0,
+            parent_asked: 0,
+            checked_at: 0,
+            flags: Flags::default(),
+        }
+    }
+}
