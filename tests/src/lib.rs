@@ -17,3 +17,4 @@ pub mod log;
 pub mod process;
 pub mod scene;
 pub mod script;
+pub mod storm;

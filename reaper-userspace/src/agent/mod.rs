@@ -5,7 +5,7 @@
 //! sleeps until the kernel wakes it, the core's next deadline comes, or a signal asks for something.
 
 pub mod preflight;
-mod snapshot;
+pub mod snapshot;
 pub mod socket;
 pub mod state;
 

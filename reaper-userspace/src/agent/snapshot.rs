@@ -10,7 +10,7 @@ use crate::core::input::{Identified, Parent, Task};
 use crate::procfs;
 
 /// Adds the parents that have no row of their own.
-pub(super) fn add_hidden(now: Ns, tasks: &mut Vec<Task>) {
+pub fn add_hidden(now: Ns, tasks: &mut Vec<Task>) {
     let mut shown: BTreeSet<ProcKey> = tasks.iter().map(|t| t.key).collect();
     let mut missing = missing_parents(tasks, &shown);
     // A parent that was hidden may have a parent that is.
