@@ -24,7 +24,7 @@ use crate::clock;
 use crate::config::{AgentSettings, Config, ConfigErrors};
 use crate::core::Core;
 use crate::core::effect::Effect;
-use crate::core::ids::{Ns, ProcKey, SECOND};
+use crate::core::ids::{MS, Ns, ProcKey, SECOND};
 use crate::core::input::{Fired, Input, Sampled};
 use crate::core::records::{Event, Record};
 use crate::core::rules::{Group, Mode, Proof, Signal};
@@ -38,6 +38,13 @@ use state::{State, StateDir};
 /// After so many effects the ring buffer is emptied before the next: a thousand samples take longer than a burst of
 /// forks takes to fill it.
 const EFFECTS_BEFORE_DRAIN: usize = 64;
+
+/// So long the loop carries out effects before it looks up: a storm of processes can want more than can be done, and a
+/// SIGTERM must be heard all the same.
+const TURN: Ns = 50 * MS;
+
+/// The same for the start, which ends when everybody has been looked at, unless a storm goes on.
+const FIRST_TURN: Ns = 2 * SECOND;
 
 /// What the command line said.
 #[derive(Clone, Debug, Default)]
@@ -159,7 +166,7 @@ impl Agent {
         agent.say_started();
         agent.configure(config);
         agent.dump()?;
-        agent.settle();
+        agent.settle(FIRST_TURN);
         Ok(agent)
     }
 
@@ -174,15 +181,18 @@ impl Agent {
         let stdout = self.logs_to_stdout.then(watch_stdout).flatten();
         tokio::pin!(shutdown);
         loop {
-            self.settle();
+            let settled = self.settle(TURN);
             if self.reader_gone {
                 return Ok(());
             }
+            // The runtime looks for signals only when it gets a turn, and in a storm there is never nothing to do.
+            tokio::task::yield_now().await;
             let deadline = self.next_deadline();
             let asked = tokio::select! {
                 () = &mut shutdown => break,
                 ready = self.events.readable() => Asked::Events(ready),
                 () = sleep_until(deadline) => Asked::Tick,
+                () = std::future::ready(()), if !settled => Asked::Nothing,
                 _ = hang_up(&mut hangup) => Asked::Reload,
                 () = reader_gone(stdout.as_ref()) => return Ok(()),
                 stream = self.socket.asked() => Asked::Status(stream),
@@ -191,6 +201,7 @@ impl Agent {
             match asked {
                 Asked::Events(ready) => ready.context("cannot wait for the ring buffer")?,
                 Asked::Tick => self.core.handle(clock::now(), Input::Tick),
+                Asked::Nothing => {}
                 Asked::Reload => self.reload(),
                 Asked::Status(stream) => {
                     if let Err(e) =
@@ -204,8 +215,11 @@ impl Agent {
         self.stop()
     }
 
-    /// Takes in what the kernel has written and does what the core wants, until there is neither.
-    fn settle(&mut self) {
+    /// Takes in what the kernel has written and does what the core wants, until there is neither. False if that would have
+    /// taken longer than `longest`.
+    fn settle(&mut self, longest: Ns) -> bool {
+        let end = clock::now().saturating_add(longest);
+        let mut settled = true;
         self.drain();
         let mut done = 0;
         while let Some(effect) = self.core.poll_effect() {
@@ -213,6 +227,11 @@ impl Agent {
             done += 1;
             if done % EFFECTS_BEFORE_DRAIN == 0 {
                 self.drain();
+                // Not between taking hold and the signal: nothing that was not taken in by then may come between.
+                if self.held.is_none() && clock::now() > end {
+                    settled = false;
+                    break;
+                }
             }
         }
         // What could not be written is kept and tried again; `aim` refuses to signal meanwhile.
@@ -222,20 +241,14 @@ impl Agent {
         if self.resync_at.is_some_and(|at| at <= clock::now()) {
             self.perform(Effect::Resync);
         }
+        settled
     }
 
     /// Everything that the kernel has written by now.
     fn drain(&mut self) {
         let core = &mut self.core;
-        let mut records = 0;
-        loop {
-            let drained = self.events.drain(|input| core.handle(clock::now(), input));
-            records += drained.records;
-            if !drained.more {
-                break;
-            }
-        }
-        if records == 0 {
+        let drained = self.events.drain(|input| core.handle(clock::now(), input));
+        if drained.records == 0 {
             return;
         }
         // A loss may be the last thing that a CPU had to say.
@@ -451,6 +464,8 @@ impl Agent {
 enum Asked {
     Events(std::io::Result<()>),
     Tick,
+    /// There is more to do.
+    Nothing,
     Reload,
     Status(std::io::Result<tokio::net::UnixStream>),
 }

@@ -27,15 +27,12 @@ use crate::core::input::Input;
 /// still being written at the end of that interval is found too.
 pub const FOLLOW_UP: Duration = Duration::from_nanos(WAKE_INTERVAL_NS + 5_000_000);
 
-/// Most records of one drain, so that a storm cannot keep the agent from everything else it does.
-const DRAIN_MAX: usize = 16_384;
-
 /// How a drain went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
     /// Records taken out of the ring.
     pub records: usize,
-    /// There may be more: the drain ended at its own limit. [`Events::readable`] returns at once then.
+    /// There may be more, which came while this was drained. [`Events::readable`] returns at once then.
     pub more: bool,
 }
 
@@ -69,12 +66,15 @@ impl Events {
         }
     }
 
-    /// Hands over what is in the ring, oldest first. A rise of a CPU's loss counter comes as [`Input::Lost`] before the
+    /// Hands over what is in the ring, oldest first, and ends although more comes meanwhile: a storm can write faster than
+    /// anybody can read. A rise of a CPU's loss counter comes as [`Input::Lost`] before the
     /// record that showed it, and so does a record that cannot be understood.
     pub fn drain(&mut self, mut f: impl FnMut(Input)) -> Drained {
         let mut drained = Drained::default();
         let ring = self.ring.get_mut();
-        while drained.records < DRAIN_MAX
+        // A program looks at the clock before it takes room in the ring, so who looked later than this came later.
+        let began = now();
+        while !drained.more
             && let Some(record) = ring.next()
         {
             drained.records += 1;
@@ -84,6 +84,7 @@ impl Events {
                         f(Input::Lost { at, count });
                     }
                     f(input);
+                    drained.more = at > began;
                 }
                 Err(error) => {
                     // Both ends are built together, so this does not happen; if it does, something is unknown.
@@ -92,7 +93,6 @@ impl Events {
                 }
             }
         }
-        drained.more = drained.records == DRAIN_MAX;
         self.look_again = match drained {
             Drained { more: true, .. } => Some(Instant::now()),
             // Nothing new; a look that is due is not forgotten for that.

@@ -7,10 +7,14 @@
 mod book;
 mod watch;
 
+use std::process::Command;
 use std::time::Instant;
 
 use reaper::kernel::DEFAULT_RING_BYTES;
+use reaper_tests::agent::{Agent, run_command};
+use reaper_tests::config::Config;
 use reaper_tests::process::{comes_true, wait_until};
+use reaper_tests::scene::Scene;
 use reaper_tests::storm::Storm;
 use watch::{STORM_MAX, Watch};
 
@@ -88,6 +92,25 @@ fn after_a_loss_the_tree_is_made_again() {
     let compared = watch.compare();
     println!("{}; {compared}", watch.numbers());
     assert!(compared.survivors >= 100, "{compared}");
+}
+
+/// Two CPUs, thirty processes that fork, and a debug build: without priority the agent would not even get as far as its first
+/// event.
+#[test]
+fn an_agent_starts_and_stops_while_a_storm_goes_on() {
+    let storm = Storm::start(41, 100 * LIVES, 0);
+    wait_until("the first orphans", || storm.reports().len() > 100);
+    let scene = Scene::new();
+    let config = Config::new(&scene).observe().agent("log_level = \"all\"");
+    let run = run_command(&scene, &config, &[]);
+    let mut preferred = Command::new("nice");
+    preferred.args(["-n", "-15"]).arg(run.get_program()).args(run.get_args());
+    let agent = Agent::launch(&scene, &config, preferred);
+    let records = agent.stop();
+    assert!(!storm.is_over(), "the storm was over too early");
+    storm.enough();
+    println!("{} records", records.len());
+    assert!(records.iter().any(|r| r.kind() == "fork"), "nobody was born");
 }
 
 #[test]
