@@ -70,6 +70,8 @@ pub struct Host {
     announced: Option<(u32, String, String)>,
     open_orphans: BTreeMap<(u32, Ns), String>,
     held: BTreeSet<ProcKey>,
+    /// Whom the core has called a master: it may have looked in another order than the oracle.
+    called_masters: BTreeSet<ProcKey>,
     looks: Vec<(Ns, ProcKey, Identity, bool)>,
 }
 
@@ -97,6 +99,7 @@ impl Host {
             announced: None,
             open_orphans: BTreeMap::new(),
             held: BTreeSet::new(),
+            called_masters: BTreeSet::new(),
             looks: Vec::new(),
         }
     }
@@ -330,9 +333,11 @@ impl Host {
         let Some((pid, name, group)) = self.announced.take() else {
             self.fail("a signal without a record before it");
         };
-        let Identified::Alive(identity) = self.kernel.identify(key) else {
+        let Identified::Alive(mut identity) = self.kernel.identify(key) else {
             self.fail("a signal to somebody who is dead");
         };
+        // Also where /proc cannot tell any more.
+        identity.argv.clone_from(&self.kernel.procs[who].argv);
         let now = self.kernel.now;
         self.tell(format!("agent: {signal} to {pid}"));
         if pid != key.tgid || name != signal.to_string() {
@@ -382,6 +387,14 @@ impl Host {
             Event::MasterFound { proc, group } | Event::Heir { proc, group, .. } => {
                 self.tell(format!("agent: {} is a master of {group}", proc.pid));
                 self.open_orphans.remove(&(proc.pid, proc.start_ns));
+                let matcher = self.rules.groups.iter().find(|g| g.name == *group).map(|g| &g.master);
+                if !matcher.is_some_and(|m| m.cmdline.as_ref().unwrap().is_match(&proc.argv.join(" "))) {
+                    self.fail(&format!(
+                        "{} is taken for a master of {group} and does not look like one",
+                        proc.pid
+                    ));
+                }
+                self.called_masters.insert(ProcKey { tgid: proc.pid, start_ns: proc.start_ns });
             }
             Event::Spared { proc, because, .. } => {
                 self.tell(format!("agent: {} spared, {because:?}", proc.pid))
@@ -563,7 +576,8 @@ impl Host {
             let proc = &self.kernel.procs[who];
             let cmdline = proc.argv.join(" ");
             let overdue = group.stop.deadline > 0;
-            let spared = self.rules.protect.iter().any(|p| p.is_match(&*proc.comm))
+            let spared = self.called_masters.contains(&key)
+                || self.rules.protect.iter().any(|p| p.is_match(&*proc.comm))
                 || proc.kernel_thread
                 || key.tgid == 1
                 || group.stop.job_children.iter().any(|r| r.is_match(&cmdline))

@@ -163,6 +163,22 @@ impl Oracle {
         self.lives[id].kernel_thread = fork.kernel_thread;
         self.lives[id].argv = mother.map(|m| self.lives[m].argv.clone()).unwrap_or_default();
         self.count_two(parent);
+        if parent != mother {
+            // Bereaved with its siblings.
+            for g in 0..self.rules.groups.len() {
+                self.lose(
+                    id,
+                    g,
+                    Loss {
+                        since: fork.at,
+                        child_of_master: false,
+                        daemon_unless: None,
+                        unsure: true,
+                        verdict: Verdict::Open,
+                    },
+                );
+            }
+        }
     }
 
     fn learn_birth(&mut self, fork: &Fork, blurred: bool) {
@@ -219,7 +235,11 @@ impl Oracle {
         let children: Vec<Id> = self.children(dead);
         let below = self.below(dead);
         let reigned: Vec<G> = self.lives[dead].reigns.keys().copied().collect();
-        let alone = !blurred && exit.status == 0 && children.len() == 1 && !self.lives[dead].had_two;
+        let alone = !blurred
+            && !self.lives[dead].blurred
+            && exit.status == 0
+            && children.len() == 1
+            && !self.lives[dead].had_two;
         let session = self.lives[dead].image.session;
         let adopter = adopter.and_then(|a| self.by_key.get(&a).copied());
         self.lives[dead].alive = false;
@@ -258,7 +278,11 @@ impl Oracle {
 
     fn lose(&mut self, id: Id, g: G, loss: Loss) {
         let decided = |l: &Loss| !matches!(l.verdict, Verdict::NoWorker);
-        let loss = Loss { unsure: loss.unsure || self.strict_lineage_master(id, g).is_none(), ..loss };
+        // The core may still be waiting for the adopter of an earlier loss.
+        let waits = self.lives[id].losses.get(&g).is_some_and(|l| l.unsure);
+        let unsure = loss.unsure || waits || self.strict_lineage_master(id, g).is_none();
+        let daemon_unless = loss.daemon_unless.filter(|_| !waits);
+        let loss = Loss { unsure, daemon_unless, ..loss };
         if self.lives[id].losses.get(&g).is_some_and(decided) || !self.is_masterless_worker(id, g) {
             return;
         }
@@ -627,6 +651,9 @@ impl Oracle {
         if let Some(loss) = life.losses.get(&g) {
             match loss.verdict {
                 Verdict::Orphan => return Ok(loss.since),
+                Verdict::Open if (loss.unsure || life.blurred) && loss.daemon_unless.is_none() => {
+                    return Ok(loss.since);
+                }
                 Verdict::Open => return no("its fate is not decided"),
                 Verdict::Heir => return no("it is an heir"),
                 Verdict::Detached => return no("it left on purpose"),
@@ -672,7 +699,7 @@ impl Oracle {
     fn is_certain(&self, life: &Life, g: G) -> bool {
         let mut below = life;
         while let Some(mother) = below.mother.map(|m| &self.lives[m]) {
-            if below.blurred {
+            if below.blurred || !below.crowned.is_empty() {
                 return false;
             }
             if mother.crowned.get(&g).is_some_and(|&(from, to)| (from..to).contains(&below.key.start_ns)) {
