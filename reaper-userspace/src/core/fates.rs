@@ -34,8 +34,8 @@ impl Core {
         };
         if let (Identified::Alive(who), Some(id)) = (outcome, found) {
             self.tree.identify(id, who);
-            if self.tree.is_unsettled(id) && !self.tree.settle(id, who.ppid) {
-                self.ask_again(now, id);
+            if self.tree.is_unsettled(id) {
+                self.settle_parent(now, id, who.ppid);
             }
         }
         if self.survey_takes(now, key, outcome) {
@@ -53,6 +53,17 @@ impl Core {
                 }
                 self.cannot_identify(now, key, why);
             }
+        }
+    }
+
+    fn settle_parent(&mut self, now: Ns, id: NodeId, ppid: u32) {
+        if !self.tree.settle(id, ppid) {
+            return self.ask_again(now, id);
+        }
+        // Whether those below it are masters could not be said as long as nobody knew who is above them.
+        for below in self.tree.descendants(id) {
+            let key = self.tree[below].key();
+            self.effects.push_back(Effect::Identify(key));
         }
     }
 
@@ -111,7 +122,7 @@ impl Core {
 
     fn consider_for_throne(&mut self, now: Ns, id: NodeId, g: GroupId) {
         let key = self.tree[id].key();
-        if self.members.live_master_above(&self.tree, id, g).is_some() {
+        if !self.is_ancestry_known(id) || self.members.live_master_above(&self.tree, id, g).is_some() {
             return;
         }
         let orphan = self.is_orphan_of(key, g);
