@@ -38,7 +38,7 @@ fn asked(target: Task, signal: i32) {
     let record = StopSignal {
         header,
         target: target.process(),
-        signal: signal as u32,
+        signal: signal.cast_unsigned(),
         sender: (bpf_get_current_pid_tgid() >> 32) as u32,
     };
     ring::write(record, header.boot_ns, false);
