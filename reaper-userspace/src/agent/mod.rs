@@ -5,13 +5,13 @@
 //! sleeps until the kernel wakes it, the core's next deadline comes, or a signal asks for something.
 
 pub mod preflight;
+mod settings;
 pub mod snapshot;
 pub mod socket;
 pub mod state;
 
 use std::future::Future;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::Signal as UnixSignal;
 
 use crate::clock;
-use crate::config::{AgentSettings, Config, ConfigErrors};
+use crate::config::{AgentSettings, Config};
 use crate::core::Core;
 use crate::core::effect::Effect;
 use crate::core::ids::{MS, Ns, ProcKey, SECOND};
@@ -32,6 +32,7 @@ use crate::event_log::{EventLog, LogTarget};
 use crate::kernel::{DEFAULT_RING_BYTES, Events, Probes};
 use crate::procfs;
 use crate::signal::{Held, SignalError};
+pub use settings::{DEFAULT_CONFIG, Settings};
 use socket::{GroupStatus, Socket, Status};
 use state::{State, StateDir};
 
@@ -45,57 +46,6 @@ const TURN: Ns = 50 * MS;
 
 /// The same for the start, which ends when everybody has been looked at, unless a storm goes on.
 const FIRST_TURN: Ns = 2 * SECOND;
-
-/// What the command line said.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// `--config`.
-    pub config: Option<PathBuf>,
-    /// `--observe`.
-    pub observe: bool,
-    /// `--log`.
-    pub log: Option<LogTarget>,
-    /// `--socket`.
-    pub socket: Option<PathBuf>,
-    /// `--state`.
-    pub state: Option<PathBuf>,
-}
-
-/// The file that is read when none is named.
-pub const DEFAULT_CONFIG: &str = "/etc/reaper/reaper.toml";
-
-impl Settings {
-    /// Settles which file is meant, once: a file that is gone at a reload is an error, not another configuration.
-    pub fn with_default_file(self) -> Self {
-        let default = PathBuf::from(DEFAULT_CONFIG);
-        // If it cannot be told whether the file is there, reading it says why.
-        let there = default.try_exists().unwrap_or(true);
-        Self { config: self.config.or(there.then_some(default)), ..self }
-    }
-
-    /// Reads the configuration that these settings mean, and lays them over it.
-    pub fn load(&self) -> Result<Config, ConfigErrors> {
-        let mut config = match &self.config {
-            Some(path) => Config::load(path)?,
-            None => Config::embedded(),
-        };
-        if self.observe {
-            for group in &mut config.rules.groups {
-                group.mode = Mode::Observe;
-            }
-        }
-        if let Some(log) = &self.log {
-            config.agent.log = log.clone();
-        }
-        if let Some(socket) = &self.socket {
-            config.agent.socket.clone_from(socket);
-        }
-        if let Some(state) = &self.state {
-            config.agent.state.clone_from(state);
-        }
-        Ok(config)
-    }
-}
 
 /// A running agent.
 pub struct Agent {

@@ -1,0 +1,58 @@
+//! What the command line said about how the agent runs, and the configuration that follows from it.
+
+use std::path::PathBuf;
+
+use crate::config::{Config, ConfigErrors};
+use crate::core::rules::Mode;
+use crate::event_log::LogTarget;
+
+/// What the command line said.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// `--config`.
+    pub config: Option<PathBuf>,
+    /// `--observe`.
+    pub observe: bool,
+    /// `--log`.
+    pub log: Option<LogTarget>,
+    /// `--socket`.
+    pub socket: Option<PathBuf>,
+    /// `--state`.
+    pub state: Option<PathBuf>,
+}
+
+/// The file that is read when none is named.
+pub const DEFAULT_CONFIG: &str = "/etc/reaper/reaper.toml";
+
+impl Settings {
+    /// Settles which file is meant, once: a file that is gone at a reload is an error, not another configuration.
+    pub fn with_default_file(self) -> Self {
+        let default = PathBuf::from(DEFAULT_CONFIG);
+        // If it cannot be told whether the file is there, reading it says why.
+        let there = default.try_exists().unwrap_or(true);
+        Self { config: self.config.or(there.then_some(default)), ..self }
+    }
+
+    /// Reads the configuration that these settings mean, and lays them over it.
+    pub fn load(&self) -> Result<Config, ConfigErrors> {
+        let mut config = match &self.config {
+            Some(path) => Config::load(path)?,
+            None => Config::embedded(),
+        };
+        if self.observe {
+            for group in &mut config.rules.groups {
+                group.mode = Mode::Observe;
+            }
+        }
+        if let Some(log) = &self.log {
+            config.agent.log = log.clone();
+        }
+        if let Some(socket) = &self.socket {
+            config.agent.socket.clone_from(socket);
+        }
+        if let Some(state) = &self.state {
+            config.agent.state.clone_from(state);
+        }
+        Ok(config)
+    }
+}
