@@ -235,7 +235,7 @@ fn apply(host: &mut Host, op: &Op) {
         Op::Sibling(p) => drop(spawn(host, of(host, p), Birth::Sibling, None)),
         Op::Container(p, image) => drop(spawn(host, of(host, p), Birth::NewNs, Some(*image))),
         Op::Enter(p, into, image) => {
-            drop(spawn(host, of(host, p), Birth::Into(of(host, into)), Some(*image)))
+            let _pid = spawn(host, of(host, p), Birth::Into(of(host, into)), Some(*image));
         }
         Op::Exec(p, image) => exec(host, of(host, p), *image),
         Op::Retitle(p, image) => {

@@ -33,7 +33,7 @@ use crate::kernel::{DEFAULT_RING_BYTES, Events, Probes};
 use crate::procfs;
 use crate::signal::{Held, SignalError};
 pub use settings::{DEFAULT_CONFIG, Settings};
-use socket::{GroupStatus, Socket, Status};
+use socket::{Socket, Status};
 use state::{State, StateDir};
 
 /// After so many effects the ring buffer is emptied before the next: a thousand samples take longer than a burst of
@@ -393,19 +393,12 @@ impl Agent {
     }
 
     fn status(&self) -> Status {
-        let groups = self.core.status().into_iter().map(|g| GroupStatus {
-            name: g.name,
-            armed: g.armed,
-            breaker_open: g.breaker_open,
-            masters: g.masters,
-            orphans: g.orphans,
-        });
         Status {
             version: version(),
             pid: std::process::id(),
             config: self.about.config.clone(),
             processes: self.core.tree().live_count(),
-            groups: groups.collect(),
+            groups: self.core.status(),
         }
     }
 }

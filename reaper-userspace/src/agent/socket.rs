@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
+
+use crate::core::GroupStatus;
 use tokio::net::UnixListener;
 
 /// How long anybody waits for the other side.
@@ -29,21 +31,6 @@ pub struct Status {
     pub processes: usize,
     /// Every group.
     pub groups: Vec<GroupStatus>,
-}
-
-/// One group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GroupStatus {
-    /// Its name.
-    pub name: String,
-    /// Its master matcher has matched since boot.
-    pub armed: bool,
-    /// Its circuit breaker is open.
-    pub breaker_open: bool,
-    /// Masters now.
-    pub masters: usize,
-    /// Orphans now.
-    pub orphans: usize,
 }
 
 /// The agent's end. The file goes with it.

@@ -38,6 +38,7 @@ use orphan::Orphan;
 use records::{Event, Record};
 use rules::{LogLevel, Rules};
 use schedule::{Schedule, Timer};
+use serde::{Deserialize, Serialize};
 use survey::Survey;
 use tree::{NodeId, Tree};
 
@@ -84,7 +85,7 @@ enum View {
 }
 
 /// Where a group stands, for whoever asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupStatus {
     /// Its name.
     pub name: String,

@@ -193,7 +193,6 @@ impl Core {
         let children = self.children_of(key);
         let Some(orphan) = self.orphans.get_mut(&key) else { return false };
         let group = &self.rules.groups[orphan.group];
-        let idle_since = orphan.idle_since();
         let seen = orphan.see(sampled, &children, group);
         let overdue = orphan.is_overdue(now, &group.stop);
         let looked_at = matches!(sampled, Sampled::Seen(_));
@@ -204,7 +203,6 @@ impl Core {
             return false;
         }
         let Some((step, signal)) = orphan.next_step(&group.stop) else { return false };
-        let since_orphan_us = now.saturating_sub(orphan.since) / 1_000;
         if let Err(because) = self.may_stop(now, id, key) {
             self.spare_once(now, id, key, because);
             return false;
@@ -213,22 +211,7 @@ impl Core {
         if overdue && !seen.ready {
             evidence.because.push_str("; but its group's deadline has passed");
         }
-        let since_idle_us = idle_since.map_or(0, |t| now.saturating_sub(t) / 1_000);
-        let (group, proc) = (self.name_of_group_of(key), self.tree.view(id));
-        self.record(
-            now,
-            Event::Signal {
-                group,
-                proc,
-                signal: signal.to_string(),
-                step,
-                evidence,
-                since_orphan_us,
-                since_idle_us,
-                verified: true,
-                dry_run: false,
-            },
-        );
+        self.tell_signal(now, id, (step, signal), evidence, false);
         if let Some(orphan) = self.orphans.get_mut(&key) {
             orphan.phase = Phase::Firing;
         }
@@ -290,23 +273,25 @@ impl Core {
         }
         let stop = &self.rules.groups[orphan.group].stop;
         let Some((step, signal)) = orphan.next_step(stop) else { return };
-        let since_orphan_us = now.saturating_sub(orphan.since) / 1_000;
-        let since_idle_us = orphan.idle_since().map_or(0, |t| now.saturating_sub(t) / 1_000);
-        let (group, proc) = (self.name_of_group_of(key), self.tree.view(id));
-        self.record(
-            now,
-            Event::Signal {
-                group,
-                proc,
-                signal: signal.to_string(),
-                step,
-                evidence: evidence.clone(),
-                since_orphan_us,
-                since_idle_us,
-                verified: false,
-                dry_run: true,
-            },
-        );
+        self.tell_signal(now, id, (step, signal), evidence.clone(), true);
+    }
+
+    /// A rehearsed signal was not verified: nobody has been held.
+    fn tell_signal(&mut self, now: Ns, id: NodeId, step: (usize, Signal), evidence: Evidence, dry_run: bool) {
+        let Some(orphan) = self.orphans.get(&self.tree[id].key()) else { return };
+        let (group, proc) = (self.group_name(orphan.group), self.tree.view(id));
+        let signal = Event::Signal {
+            group,
+            proc,
+            signal: step.1.to_string(),
+            step: step.0,
+            evidence,
+            since_orphan_us: now.saturating_sub(orphan.since) / 1_000,
+            since_idle_us: orphan.idle_since().map_or(0, |t| now.saturating_sub(t) / 1_000),
+            verified: !dry_run,
+            dry_run,
+        };
+        self.record(now, signal);
     }
 
     fn spare_once(&mut self, now: Ns, id: NodeId, key: ProcKey, because: SparedBecause) {

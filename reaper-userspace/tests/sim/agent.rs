@@ -193,10 +193,10 @@ impl Host {
                 continue;
             }
             let adopter = adopter.map(|a| self.kernel.procs[a].key);
-            if let (Input::Exit(exit), true) = (&mut input, self.stream.deep) {
-                if matches!(exit.adopter, Parent::Known(_)) {
-                    exit.adopter = Parent::Unknown;
-                }
+            if let (Input::Exit(exit), true) = (&mut input, self.stream.deep)
+                && matches!(exit.adopter, Parent::Known(_))
+            {
+                exit.adopter = Parent::Unknown;
             }
             if self.stream.lossy {
                 self.lost += 1;
@@ -379,10 +379,10 @@ impl Host {
                 self.tell(format!("agent: {} is an orphan of {group}", proc.pid));
                 self.open_orphans.insert((proc.pid, proc.start_ns), group.clone());
             }
-            Event::Reaped { proc, .. } | Event::Left { proc, .. } => {
-                if self.open_orphans.remove(&(proc.pid, proc.start_ns)).is_none() {
-                    self.fail(&format!("the end of {} is told, who is no orphan", proc.pid));
-                }
+            Event::Reaped { proc, .. } | Event::Left { proc, .. }
+                if self.open_orphans.remove(&(proc.pid, proc.start_ns)).is_none() =>
+            {
+                self.fail(&format!("the end of {} is told, who is no orphan", proc.pid));
             }
             Event::MasterFound { proc, group } | Event::Heir { proc, group, .. } => {
                 self.tell(format!("agent: {} is a master of {group}", proc.pid));
@@ -397,7 +397,7 @@ impl Host {
                 self.called_masters.insert(ProcKey { tgid: proc.pid, start_ns: proc.start_ns });
             }
             Event::Spared { proc, because, .. } => {
-                self.tell(format!("agent: {} spared, {because:?}", proc.pid))
+                self.tell(format!("agent: {} spared, {because:?}", proc.pid));
             }
             Event::BreakerOpen { group, .. } => self.oracle.breaker_opened(&group.clone()),
             _ => {}

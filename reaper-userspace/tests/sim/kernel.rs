@@ -546,8 +546,9 @@ impl Kernel {
         };
         let p = &self.procs[who];
         // The memory of a leader that is gone cannot be read, nor that of a process that is past exit_mm.
-        let unreadable =
-            p.leader_gone || p.kernel_thread || (p.life == Life::Dying && p.key.start_ns % 3_000 != 0);
+        let unreadable = p.leader_gone
+            || p.kernel_thread
+            || (p.life == Life::Dying && !p.key.start_ns.is_multiple_of(3_000));
         Identified::Alive(Identity {
             at: self.now,
             comm: p.comm.clone(),

@@ -24,7 +24,7 @@ struct Image {
 }
 
 /// How a process lost its last master of a group.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Loss {
     since: Ns,
     /// It was a child of a master of the group that died.
@@ -411,7 +411,7 @@ impl Oracle {
         self.close(now, id, g, verdict);
         if loss.daemon_unless.is_some() && verdict != Verdict::Heir {
             for below in self.below(id) {
-                self.lose(below, g, Loss { child_of_master: false, daemon_unless: None, ..loss.clone() });
+                self.lose(below, g, Loss { child_of_master: false, daemon_unless: None, ..loss });
             }
         }
     }
