@@ -50,7 +50,9 @@ impl Book {
         match input {
             Input::Fork(fork) => {
                 let root = self.roots.contains(&fork.child.tgid) && fork.parent.tgid == std::process::id();
-                let ours = root || self.is_ours(fork.parent);
+                // A sibling of somebody who was orphaned meanwhile is born to whoever adopts on this machine.
+                let sibling = fork.parent.tgid == 1 && &*fork.comm == "forker";
+                let ours = root || sibling || self.is_ours(fork.parent);
                 self.lives += u64::from(ours);
                 self.heard += u64::from(ours);
                 let life = self.known.entry(fork.child).or_default();

@@ -1,7 +1,7 @@
 //! Storms: whatever processes do to each other, the tree is /proc's afterwards, and every reparent record was true.
 //!
 //! `REAPER_STORM_LIVES` and `REAPER_STORM_SEEDS` (comma-separated) make the first one larger; it prints its numbers with
-//! `--nocapture`.
+//! `--nocapture`. `REAPER_STORM_NICE=0` takes the priority away that the watching thread otherwise has.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 mod book;

@@ -26,6 +26,9 @@ use crate::book::Book;
 const CONFIG: &str = "[agent]\nlog_level = \"all\"\n\
     [[group]]\nname = \"nobody\"\n[group.master]\ncmdline = '^no process is called this$'\n";
 
+/// Priority of the watching thread, unless `REAPER_STORM_NICE` says otherwise. Processes of the storm have 0.
+const NICE: i32 = -15;
+
 /// A storm is over when nothing has been heard of it for so long.
 const CALM: Duration = Duration::from_millis(100);
 
@@ -41,11 +44,25 @@ pub(crate) struct Watch {
     pub(crate) book: Book,
     pub(crate) resyncs: usize,
     inputs: u64,
+    drained: Instant,
+    worst: Worst,
+}
+
+/// The longest that something took.
+#[derive(Clone, Copy, Debug, Default)]
+struct Worst {
+    /// From one drain to the next.
+    between_drains: Duration,
+    effect: Duration,
+    drain: Duration,
 }
 
 impl Watch {
-    /// Loads the programs; nothing is seen yet.
+    /// Loads the programs; nothing is seen yet. This thread goes before the storm's processes, as an agent should: a debug
+    /// build that has to share two CPUs with a hundred others cannot keep up.
     pub(crate) fn load(ring_bytes: u32) -> Self {
+        let nice = std::env::var("REAPER_STORM_NICE").map_or(NICE, |n| n.parse().unwrap());
+        rustix::process::setpriority_process(None, nice).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let mut probes = Probes::load(ring_bytes).unwrap_or_else(|error| panic!("{error}"));
         let events = {
@@ -55,12 +72,23 @@ impl Watch {
         let mut core = Core::new(std::process::id());
         let (at, rules) = (clock::now(), Arc::new(rules()));
         core.handle(at, Input::Configured { at, rules, armed: Vec::new(), broken: Vec::new() });
-        Self { runtime, probes, events, core, book: Book::default(), resyncs: 0, inputs: 0 }
+        Self {
+            runtime,
+            probes,
+            events,
+            core,
+            book: Book::default(),
+            resyncs: 0,
+            inputs: 0,
+            drained: Instant::now(),
+            worst: Worst::default(),
+        }
     }
 
     /// Attaches, dumps, merges: afterwards the tree is complete.
     pub(crate) fn begin(&mut self) {
         self.probes.attach().unwrap();
+        self.drained = Instant::now();
         self.dump();
     }
 
@@ -71,6 +99,8 @@ impl Watch {
 
     /// Takes in what the kernel has written.
     pub(crate) fn drain(&mut self) {
+        let began = Instant::now();
+        self.worst.between_drains = self.worst.between_drains.max(began - self.drained);
         let Self { events, core, book, inputs, .. } = self;
         let drained = events.drain(|input| {
             book.note(&input);
@@ -81,6 +111,8 @@ impl Watch {
             book.note(&lost);
             core.handle(clock::now(), lost);
         }
+        self.drained = Instant::now();
+        self.worst.drain = self.worst.drain.max(self.drained - began);
     }
 
     /// Takes in what there is and does what the core wants, for a turn; false if something is left to do.
@@ -89,7 +121,9 @@ impl Watch {
         self.drain();
         let mut done = 0;
         while let Some(effect) = self.core.poll_effect() {
+            let began = Instant::now();
             self.perform(effect);
+            self.worst.effect = self.worst.effect.max(began.elapsed());
             done += 1;
             if done % 64 == 0 {
                 self.drain();
@@ -218,7 +252,12 @@ impl Watch {
     /// What came in.
     pub(crate) fn numbers(&self) -> String {
         let Book { lives, lost, .. } = &self.book;
-        format!("{lives} lives, {} events, {lost} lost, {} dumps more", self.inputs, self.resyncs)
+        let Worst { between_drains, drain, effect } = self.worst;
+        format!(
+            "{lives} lives, {} events, {lost} lost, {} dumps more, worst drain {drain:.1?}, between drains \
+             {between_drains:.1?}, effect {effect:.1?}",
+            self.inputs, self.resyncs
+        )
     }
 }
 

@@ -40,6 +40,8 @@ fn main() {
     match args[..] {
         [_, "hold", _, gate] => sys::wait_for_end_of(gate.parse().unwrap()),
         [_, "storm", token, seed, lives, keep, adopts, dir] => {
+            // Whoever watches has priority, the storm has none.
+            rustix::process::setpriority_process(None, 0).unwrap();
             let dir = Path::new(dir);
             // Not waiting for whoever writes: nobody does.
             let gate = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(dir.join("gate"));

@@ -49,7 +49,7 @@ impl Storm {
         self.count_birth();
         // SAFETY: the C library makes its own state good in the child, and the child does not return.
         let pid = unsafe { libc::fork() };
-        Self::child_or_pid(pid, body)
+        self.child_or_pid(pid, body)
     }
 
     /// The same, but a child of this process's parent.
@@ -58,15 +58,16 @@ impl Storm {
         let flags = libc::c_long::from(libc::CLONE_PARENT | libc::SIGCHLD);
         // SAFETY: without CLONE_VM and a stack this is fork; callers have one thread only.
         let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
-        Self::child_or_pid(i32::try_from(pid).unwrap(), body);
+        self.child_or_pid(i32::try_from(pid).unwrap(), body);
     }
 
-    fn child_or_pid(pid: i32, body: impl FnOnce() -> i32) -> i32 {
+    fn child_or_pid(&self, pid: i32, body: impl FnOnce() -> i32) -> i32 {
         if pid == 0 {
             exit_now(body());
         }
         if pid < 0 && Errno::last() == Errno::ENOMEM {
             // The pid namespace that it would be born in has lost its pid 1 (fork(2)).
+            self.births.fetch_sub(1, Ordering::Relaxed);
             exit_now(0);
         }
         assert!(pid > 0, "fork: {}", Errno::last());
