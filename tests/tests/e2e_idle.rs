@@ -158,9 +158,9 @@ fn the_next_signal_waits_until_it_is_idle_again() {
 #[test]
 fn another_signal_than_term() {
     let scene = Scene::new();
-    let agent = Agent::start(&scene, &Config::new(&scene).stop("signals = [\"INT\"]"));
+    let agent = Agent::start(&scene, &Config::new(&scene).stop("signals = [\"USR1\"]"));
     let w = orphan(&scene, &agent, [Op::Forever], |_| {});
-    assert_eq!(agent.wait_reaped(&w).text("signal"), "INT");
+    assert_eq!(agent.wait_reaped(&w).text("signal"), "USR1");
     agent.stop();
 }
 
