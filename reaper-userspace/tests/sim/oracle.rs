@@ -169,7 +169,7 @@ impl Oracle {
                 self.lose(
                     id,
                     g,
-                    Loss {
+                    &Loss {
                         since: fork.at,
                         child_of_master: false,
                         daemon_unless: None,
@@ -264,7 +264,7 @@ impl Oracle {
                 self.lose(
                     id,
                     g,
-                    Loss {
+                    &Loss {
                         since: exit.at,
                         child_of_master: direct && reigned.contains(&g),
                         daemon_unless,
@@ -276,13 +276,13 @@ impl Oracle {
         }
     }
 
-    fn lose(&mut self, id: Id, g: G, loss: Loss) {
+    fn lose(&mut self, id: Id, g: G, loss: &Loss) {
         let decided = |l: &Loss| !matches!(l.verdict, Verdict::NoWorker);
         // The core may still be waiting for the adopter of an earlier loss.
         let waits = self.lives[id].losses.get(&g).is_some_and(|l| l.unsure);
         let unsure = loss.unsure || waits || self.strict_lineage_master(id, g).is_none();
         let daemon_unless = loss.daemon_unless.filter(|_| !waits);
-        let loss = Loss { unsure, daemon_unless, ..loss };
+        let loss = Loss { unsure, daemon_unless, ..loss.clone() };
         if self.lives[id].losses.get(&g).is_some_and(decided) || !self.is_masterless_worker(id, g) {
             return;
         }
@@ -411,7 +411,7 @@ impl Oracle {
         self.close(now, id, g, verdict);
         if loss.daemon_unless.is_some() && verdict != Verdict::Heir {
             for below in self.below(id) {
-                self.lose(below, g, Loss { child_of_master: false, daemon_unless: None, ..loss });
+                self.lose(below, g, &Loss { child_of_master: false, daemon_unless: None, ..loss.clone() });
             }
         }
     }
@@ -499,7 +499,7 @@ impl Oracle {
                     unsure: false,
                     verdict: Verdict::Open,
                 };
-                self.lose(below, g, loss);
+                self.lose(below, g, &loss);
             }
         }
     }
@@ -686,7 +686,10 @@ impl Oracle {
 
     /// Those that must be stopped sooner or later, and the group that must do it: what is certain only.
     pub fn must_stop(&self) -> Vec<(ProcKey, G)> {
-        let certain = |life: &&Life| life.alive && !life.was_job && life.crowned.is_empty();
+        let waits = |id: Id| self.lives[id].losses.values().any(|l| l.unsure);
+        let clear_above = |life: &Life| !self.above(self.by_key[&life.key]).into_iter().any(waits);
+        let certain =
+            |life: &&Life| life.alive && clear_above(life) && !life.was_job && life.crowned.is_empty();
         let acting = |life: &Life| {
             let orphan = life.losses.iter().filter(|(_, l)| l.verdict == Verdict::Orphan && !l.unsure);
             let mut orphan_of = orphan.map(|(g, _)| *g).filter(|&g| self.is_certain(life, g));
