@@ -230,12 +230,20 @@ fn exit(host: &mut Host, who: Who, status: u32) {
 fn apply(host: &mut Host, op: &Op) {
     let of = |host: &Host, p: &Pick| pick(host, *p);
     match op {
-        Op::Fork(p) => drop(spawn(host, of(host, p), Birth::Plain, None)),
-        Op::Spawn(p, image) => drop(spawn(host, of(host, p), Birth::Plain, Some(*image))),
-        Op::Sibling(p) => drop(spawn(host, of(host, p), Birth::Sibling, None)),
-        Op::Container(p, image) => drop(spawn(host, of(host, p), Birth::NewNs, Some(*image))),
+        Op::Fork(p) => {
+            spawn(host, of(host, p), Birth::Plain, None);
+        }
+        Op::Spawn(p, image) => {
+            spawn(host, of(host, p), Birth::Plain, Some(*image));
+        }
+        Op::Sibling(p) => {
+            spawn(host, of(host, p), Birth::Sibling, None);
+        }
+        Op::Container(p, image) => {
+            spawn(host, of(host, p), Birth::NewNs, Some(*image));
+        }
         Op::Enter(p, into, image) => {
-            let _pid = spawn(host, of(host, p), Birth::Into(of(host, into)), Some(*image));
+            spawn(host, of(host, p), Birth::Into(of(host, into)), Some(*image));
         }
         Op::Exec(p, image) => exec(host, of(host, p), *image),
         Op::Retitle(p, image) => {
@@ -384,14 +392,14 @@ fn cases(default: u32) -> Config {
 }
 
 prop_state_machine! {
-    #![proptest_config(cases(300))]
+    #![proptest_config(cases(250))]
 
     #[test]
     fn keeps_the_law_with_a_whole_stream(sequential 1..60 => Anything<false>);
 }
 
 prop_state_machine! {
-    #![proptest_config(cases(300))]
+    #![proptest_config(cases(250))]
 
     #[test]
     fn keeps_the_law_when_records_are_lost(sequential 1..60 => Anything<true>);
