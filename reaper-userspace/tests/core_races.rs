@@ -112,6 +112,26 @@ fn an_unnamed_adopter_is_asked_for() {
 }
 
 #[test]
+fn who_was_adopted_has_not_left() {
+    let mut host = Host::running(rules(vec![beta()]));
+    let master = spawn(&mut host, 0, MASTER_B);
+    host.kernel.become_subreaper(master);
+    let middle = host.kernel.fork(master, Birth::Plain).unwrap();
+    host.pump();
+    // It would be a daemon, if its master had not adopted it, which the record does not say.
+    host.stream.deep = true;
+    let worker = host.kernel.fork(middle, Birth::Plain).unwrap();
+    host.kernel.setsid(worker);
+    host.kernel.exit(middle, 0);
+    host.wait(1_500 * MS);
+    host.stream.deep = false;
+    host.kernel.exit(master, 9);
+    host.wait(1_500 * MS);
+    assert!(!host.kernel.is_alive(worker));
+    rest(host);
+}
+
+#[test]
 fn a_dump_and_the_records_behind_it_tell_the_same() {
     let mut host = Host::boot(rules(vec![alpha(), beta()]), 12);
     let parent = host.kernel.fork(0, Birth::Plain).unwrap();

@@ -216,6 +216,10 @@ impl Core {
                 Err(because) => self.spare(now, id, g, because),
             }
         }
+        if bereaved.groups.is_empty() {
+            // It has lost nobody after all.
+            return self.consider_as_master(now, id, who, false);
+        }
         let walked_off = |g| self.walked_off(id, g);
         let fate = bereaved.decide(now, who, &self.rules.groups, walked_off);
         match &fate {
