@@ -132,6 +132,28 @@ fn who_was_adopted_has_not_left() {
 }
 
 #[test]
+fn what_was_forked_before_the_exec_stays_somebody_elses_when_the_one_between_is_gone() {
+    let mut host = Host::running(rules(vec![alpha()]));
+    let script = spawn(&mut host, 0, SHELL);
+    let helper = host.kernel.fork(script, Birth::Plain).unwrap();
+    host.pump();
+    host.kernel.exec(script, TOOL);
+    host.pump();
+    let own = spawn(&mut host, helper, WORKER_A);
+    host.pump();
+    host.kernel.exit(helper, 9);
+    host.pump();
+    // Only now it looks like a master: nobody has kept the helper.
+    host.kernel.retitle(script, MASTER_A);
+    let worker = spawn(&mut host, script, WORKER_A);
+    host.wait(1_500 * MS);
+    host.kernel.exit(script, 9);
+    host.wait(3_000 * MS);
+    assert!(!host.kernel.is_alive(worker) && host.kernel.is_alive(own));
+    rest(host);
+}
+
+#[test]
 fn a_dump_and_the_records_behind_it_tell_the_same() {
     let mut host = Host::boot(rules(vec![alpha(), beta()]), 12);
     let parent = host.kernel.fork(0, Birth::Plain).unwrap();

@@ -92,7 +92,7 @@ impl Membership {
             if tree[below].has_left() {
                 return None;
             }
-            let born = tree[below].key().start_ns;
+            let born = tree[below].line_since();
             let of = self.masters.get(&(tree[up].key(), group));
             if of.is_some_and(|m| m.image_since <= born && born < m.image_until) {
                 return Some(up);

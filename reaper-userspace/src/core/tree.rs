@@ -221,6 +221,8 @@ impl Tree {
             for &child in &exited.moved {
                 if self[child].born_of == Some(node) {
                     self.set_born_of(child, grandmother);
+                    self[child].line_since = self[node].line_since;
+                    self[child].flags.left |= self[node].flags.left;
                 }
             }
             self[node].heirs_of_line -= 1;

@@ -23,6 +23,8 @@ pub struct Node {
     pub(super) next_sibling: Option<NodeId>,
     pub(super) prev_sibling: Option<NodeId>,
     pub(super) born_of: Option<NodeId>,
+    /// When `born_of` forked it, or the first of those between them that have been forgotten.
+    pub(super) line_since: Ns,
     /// How many nodes have this one as `born_of`.
     pub(super) heirs_of_line: u32,
     /// How many live children run this very image.
@@ -87,6 +89,10 @@ impl Node {
     pub fn is_reaper(&self) -> bool {
         self.flags.reaper
     }
+    /// When the next in its lineage forked it, or whoever was between them and has been forgotten.
+    pub fn line_since(&self) -> Ns {
+        self.line_since
+    }
     /// Whether its birth was not seen.
     pub fn is_lineage_unknown(&self) -> bool {
         self.flags.lineage_unknown
@@ -138,6 +144,7 @@ impl Node {
             next_sibling: None,
             prev_sibling: None,
             born_of: None,
+            line_since: key.start_ns,
             heirs_of_line: 0,
             same_image_children: 0,
             image: Arc::new(Image { exec_at: 0, session: 0 }),
