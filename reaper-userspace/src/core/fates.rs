@@ -185,6 +185,9 @@ impl Core {
         if !self.tree[id].tracked() || self.bereaved.contains_key(&key) || self.view != View::Clear {
             return;
         }
+        if !self.is_ancestry_known(id) {
+            return;
+        }
         let groups: Vec<GroupId> = self
             .masterless_in(id)
             .into_iter()
@@ -287,7 +290,7 @@ impl Core {
         }
     }
 
-    fn is_ancestry_known(&self, id: NodeId) -> bool {
+    pub(super) fn is_ancestry_known(&self, id: NodeId) -> bool {
         !self.tree.is_unsettled(id) && !self.tree.ancestors(id).any(|up| self.tree.is_unsettled(up))
     }
 

@@ -282,7 +282,7 @@ impl Oracle {
         let waits = self.lives[id].losses.get(&g).is_some_and(|l| l.unsure);
         let unsure = loss.unsure || waits || self.strict_lineage_master(id, g).is_none();
         let daemon_unless = loss.daemon_unless.filter(|_| !waits);
-        let loss = Loss { unsure, daemon_unless, ..loss.clone() };
+        let loss = Loss { unsure, daemon_unless, ..*loss };
         if self.lives[id].losses.get(&g).is_some_and(decided) || !self.is_masterless_worker(id, g) {
             return;
         }
@@ -411,7 +411,7 @@ impl Oracle {
         self.close(now, id, g, verdict);
         if loss.daemon_unless.is_some() && verdict != Verdict::Heir {
             for below in self.below(id) {
-                self.lose(below, g, &Loss { child_of_master: false, daemon_unless: None, ..loss.clone() });
+                self.lose(below, g, &Loss { child_of_master: false, daemon_unless: None, ..loss });
             }
         }
     }
