@@ -111,8 +111,10 @@ impl Core {
             }
             // A title is rewritten in place and may be read half way: only who is no master at a second look either, a
             // while later, has become something else.
-            let unsure = !settled || who.argv.is_empty() || self.view != View::Clear;
-            match self.members.doubt(now, key, g, fits || unsure) {
+            if !fits && (!settled || who.argv.is_empty() || self.view != View::Clear) {
+                continue;
+            }
+            match self.members.doubt(now, &self.tree, id, g, fits) {
                 Some(since) if now.saturating_sub(since) >= SETTLE => self.abdicate(now, id, g),
                 Some(_) => self.schedule.settle_later(key, now),
                 None => {}
@@ -148,7 +150,7 @@ impl Core {
     /// It runs something else now, or took another title: its workers have lost their master.
     fn abdicate(&mut self, now: Ns, id: NodeId, g: GroupId) {
         let proc = self.tree.view(id);
-        self.members.abdicate(&self.tree, id, g);
+        self.members.dethrone(self.tree[id].key(), g);
         let below = self.tree.descendants(id);
         let lost: Vec<NodeId> = below.into_iter().filter(|&b| self.masterless_in(b).contains(&g)).collect();
         let group = self.group_name(g);

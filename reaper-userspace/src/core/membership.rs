@@ -48,22 +48,15 @@ impl Membership {
         self.masters.get_mut(&(key, group)).is_some_and(|m| std::mem::replace(&mut m.reigning, false))
     }
 
-    /// A master was looked at, and looks like one or not. Returns since when it has not.
-    pub fn doubt(&mut self, now: Ns, key: ProcKey, group: GroupId, fits: bool) -> Option<Ns> {
-        let master = self.masters.get_mut(&(key, group))?;
+    /// A master was looked at, and looks like one or not. Returns since when it has not. What it forks in another image
+    /// is not its worker from the first such look on, whether it abdicates or dies.
+    pub fn doubt(&mut self, now: Ns, tree: &Tree, id: NodeId, group: GroupId, fits: bool) -> Option<Ns> {
+        let master = self.masters.get_mut(&(tree[id].key(), group))?;
+        let exec_at = tree[id].image().exec_at;
         master.doubted_since = if fits { None } else { master.doubted_since.or(Some(now)) };
+        let elsewhere = !fits && exec_at > master.image_since;
+        master.image_until = if elsewhere { master.image_until.min(exec_at) } else { Ns::MAX };
         master.doubted_since
-    }
-
-    /// Ends the mastership of a process that runs something else, or has another title.
-    pub fn abdicate(&mut self, tree: &Tree, id: NodeId, group: GroupId) {
-        if let Some(master) = self.masters.get_mut(&(tree[id].key(), group)) {
-            master.reigning = false;
-            let exec_at = tree[id].image().exec_at;
-            if exec_at > master.image_since {
-                master.image_until = exec_at;
-            }
-        }
     }
 
     /// The groups that a process is a master of now.

@@ -473,11 +473,18 @@ impl Oracle {
         let rules = self.rules.clone();
         for (g, group) in rules.groups.iter().enumerate() {
             if group.master.matches(who) || !self.lives[id].reigns.contains_key(&g) {
-                self.lives[id].doubts.remove(&g);
+                if self.lives[id].doubts.remove(&g).is_some() && group.master.matches(who) {
+                    self.lives[id].crowned.entry(g).and_modify(|r| r.1 = Ns::MAX);
+                }
                 continue;
             }
             // One look is not enough: titles are rewritten in place.
             let since = *self.lives[id].doubts.entry(g).or_insert(now);
+            // But what it has forked since it runs something else is not its worker.
+            let exec_at = self.lives[id].image.exec_at;
+            if let Some(reign) = self.lives[id].crowned.get_mut(&g).filter(|r| r.0 < exec_at) {
+                reign.1 = reign.1.min(exec_at);
+            }
             if now - since < 1_000_000_000 {
                 continue;
             }
@@ -486,10 +493,6 @@ impl Oracle {
             // Heir no more: if it takes a worker's title it is one.
             if self.lives[id].losses.get(&g).is_some_and(|l| l.verdict == Verdict::Heir) {
                 self.lives[id].losses.remove(&g);
-            }
-            let exec_at = self.lives[id].image.exec_at;
-            if let Some(reign) = self.lives[id].crowned.get_mut(&g).filter(|r| r.0 < exec_at) {
-                reign.1 = exec_at;
             }
             for below in self.below(id) {
                 let loss = Loss {
