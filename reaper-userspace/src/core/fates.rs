@@ -187,7 +187,7 @@ impl Core {
         if !self.tree[id].tracked() || self.bereaved.contains_key(&key) || self.view != View::Clear {
             return;
         }
-        if !self.is_ancestry_known(id) {
+        if self.is_open_above(now, id) {
             return;
         }
         let groups: Vec<GroupId> = self
@@ -292,7 +292,19 @@ impl Core {
         }
     }
 
-    pub(super) fn is_ancestry_known(&self, id: NodeId) -> bool {
+    /// Whether somebody above it may still turn out to be a master. Then it is looked at again when that is decided, which
+    /// takes no longer than a new process is given to take its title.
+    pub(super) fn is_open_above(&mut self, now: Ns, id: NodeId) -> bool {
+        let open = |up| self.bereaved.contains_key(&self.tree[up].key());
+        if self.is_ancestry_known(id) && !self.tree.ancestors(id).any(open) {
+            return false;
+        }
+        let key = self.tree[id].key();
+        self.schedule.settle_later(key, now);
+        true
+    }
+
+    fn is_ancestry_known(&self, id: NodeId) -> bool {
         !self.tree.is_unsettled(id) && !self.tree.ancestors(id).any(|up| self.tree.is_unsettled(up))
     }
 

@@ -179,7 +179,7 @@ impl Core {
     pub(super) fn consider_as_stray(&mut self, now: Ns, id: NodeId, who: &Identity) {
         if !self.tree[id].is_lineage_unknown()
             || self.tree[id].has_left()
-            || !self.is_ancestry_known(id)
+            || self.is_open_above(now, id)
             || self.lives_in_its_session(id, who)
         {
             return;
