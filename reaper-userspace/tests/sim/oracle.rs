@@ -674,8 +674,10 @@ impl Oracle {
             .above(id)
             .into_iter()
             .any(|up| self.lives[up].losses.get(&g).is_some_and(|l| l.verdict == Verdict::Orphan));
+        let unsure = |up: Id| self.lives[up].losses.values().any(|l| l.unsure);
+        let unsure_above = self.above(id).into_iter().any(unsure);
         let is_worker = group.worker.as_ref().is_none_or(|w| w.matches(who));
-        if self.is_masterless_worker(id, g) && is_worker && (!orphans_above || life.blurred) {
+        if self.is_masterless_worker(id, g) && is_worker && (!orphans_above || life.blurred || unsure_above) {
             return Ok(life.key.start_ns);
         }
         // An exec was lost: the core cannot tell the master above from any other worker.
