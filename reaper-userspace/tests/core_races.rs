@@ -210,6 +210,31 @@ fn a_pid_is_used_again_while_it_is_dumped() {
 }
 
 #[test]
+fn nobody_is_a_stray_before_everybody_has_been_looked_at() {
+    let mut host = Host::boot(rules(vec![alpha()]), 8);
+    let dummy = host.kernel.fork(0, Birth::Plain).unwrap();
+    let master = spawn(&mut host, 0, MASTER_A);
+    host.kernel.become_subreaper(master);
+    let mother = spawn(&mut host, master, SHELL);
+    spawn(&mut host, 0, TOOL);
+    host.kernel.exit(dummy, 0);
+    host.wait(10 * MS);
+    host.attach();
+    host.dump_some(6);
+    // Born behind the iterator to a mother that is dead when it comes to her: the worker is known by records only, and
+    // two looks at it are asked for.
+    let worker = spawn(&mut host, mother, WORKER_A);
+    assert_eq!(host.kernel.procs[worker].key.tgid, host.kernel.procs[dummy].key.tgid);
+    host.kernel.exit(mother, 9);
+    host.wait(10 * MS);
+    host.finish_dump();
+    host.wait(2_000 * MS);
+    assert!(host.kernel.is_alive(worker), "its master lives");
+    assert_eq!(count(&host, |e| matches!(e, Event::Orphaned { .. })), 0);
+    rest(host);
+}
+
+#[test]
 fn the_child_of_a_daemon_in_the_making_waits_for_its_fate() {
     let mut host = Host::running(rules(vec![alpha()]));
     let first = spawn(&mut host, 0, MASTER_A);

@@ -46,9 +46,14 @@ impl Core {
         self.survey.asked = keys.into_iter().collect();
     }
 
-    /// Takes an answer if a survey waits for it. True if the survey took it.
+    /// Takes an answer while a survey goes on. True if the survey took it.
     pub(super) fn survey_takes(&mut self, now: Ns, key: ProcKey, outcome: &Identified) -> bool {
-        if !self.survey.asked.remove(&key) {
+        let due = self.survey.asked.remove(&key);
+        // Asked for twice, or born meanwhile: it waits for the others too. Whose fate is open anyway is decided as ever.
+        let early = !self.survey.asked.is_empty()
+            && !self.bereaved.contains_key(&key)
+            && !self.orphans.contains_key(&key);
+        if !due && !early {
             return false;
         }
         if let (Identified::Alive(who), Some(_)) = (outcome, self.tree.find(key)) {
