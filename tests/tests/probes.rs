@@ -559,6 +559,31 @@ fn an_exit_that_orphans_wakes_at_once_and_others_do_soon() {
     assert!(worst[0] < Duration::from_millis(60));
 }
 
+#[test]
+fn an_empty_drain_does_not_put_off_the_second_look() {
+    let mut stream = Stream::open(DEFAULT_RING_BYTES);
+    let mut worst = Duration::ZERO;
+    for _ in 0..20 {
+        // The exit of a process with a child wakes at once; what follows within the interval does not.
+        let orphaning = fork(|| {
+            fork(|| 0);
+            0
+        });
+        wait(orphaning);
+        let key = stream.fork_of(orphaning).child;
+        stream.exit_of(key);
+        while stream.events.drain(|_| {}).records > 0 {}
+        let silent = fork(|| 0);
+        wait(silent);
+        let started = Instant::now();
+        let key = stream.fork_of(silent).child;
+        stream.exit_of(key);
+        worst = worst.max(started.elapsed());
+    }
+    println!("worst from wait(2) to the input: {worst:?}");
+    assert!(worst < Duration::from_millis(250));
+}
+
 /// What the programs cost. Run alone, in release, with `--ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
