@@ -216,17 +216,18 @@ impl Agent {
                 let outcome = procfs::identify(now, key, self.needs_place);
                 self.core.handle(now, Input::Identified { key, outcome });
             }
-            Effect::Sample(key) => {
+            Effect::Sample { key, .. } => {
                 let now = clock::now();
                 let outcome = procfs::sample(now, key);
                 self.core.handle(now, Input::Sampled { key, outcome });
             }
-            Effect::Aim(key) => self.aim(key),
+            Effect::Aim { key, .. } => self.aim(key),
             Effect::Fire { key, signal } => {
                 let outcome = self.fire(key, signal);
                 let at = clock::now();
                 self.core.handle(at, Input::Fired { key, at, outcome });
             }
+            Effect::Watch(_) | Effect::Unwatch(_) => {}
             Effect::Release(_) => self.held = None,
             Effect::Resync => self.resync(),
             Effect::Persist => self.persist(),

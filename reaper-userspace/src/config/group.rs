@@ -9,13 +9,15 @@ use toml::de::DeTable;
 
 use super::ConfigErrors;
 use super::overlap;
-use super::patterns::{build_glob, comm_glob, path_glob, regex, unit_globs};
+use super::patterns::{comm_glob, path_glob, regex, unit_globs};
 use super::reader::{At, Cx, GROUP, IDLE, MASTER, Node, PROFILE, STOP, Schema, Table, WORKER};
 use super::values::{
-    boolean, choice, duration, endpoint, list, number, signal, some_duration, some_list, string, user,
+    boolean, bytes, choice, duration, endpoint, list, number, signal, some_duration, some_list, string, user,
 };
-use crate::core::ids::{MS, Ns, SECOND};
-use crate::core::rules::{Group, IdleRules, Matcher, Mode, Proof, Signal, StopRules, When};
+use crate::core::ids::{Ns, SECOND};
+use crate::core::rules::{
+    AlarmRule, Endpoint, Group, IdleRules, Matcher, Mode, Proof, Signal, StopRules, When,
+};
 use crate::profiles::{self, Profile};
 
 /// What a group and a profile have in common.
@@ -31,8 +33,14 @@ struct Draft {
 struct IdleDraft {
     proof: Option<Proof>,
     quiet: Option<Ns>,
-    queue: Option<Vec<String>>,
+    queue: Option<Vec<Endpoint>>,
     sleep: Option<Ns>,
+    poll_request: Option<u64>,
+    poll_reply: Option<u64>,
+    alarm: Option<bool>,
+    no_alarm: Option<regex::Regex>,
+    title: Option<regex::Regex>,
+    job_in_child: Option<bool>,
     job_threads: Option<Vec<GlobMatcher>>,
     children: Option<Vec<GlobMatcher>>,
 }
@@ -214,6 +222,12 @@ fn idle(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<IdleDraft> {
         quiet: table.get(cx, "quiet", duration),
         queue: table.get(cx, "queue", |cx, n| list(cx, n, "endpoints", endpoint)),
         sleep: table.get(cx, "sleep", some_duration),
+        poll_request: table.get(cx, "poll_request", bytes),
+        poll_reply: table.get(cx, "poll_reply", bytes),
+        alarm: table.get(cx, "alarm", boolean),
+        no_alarm: table.get(cx, "no_alarm", regex),
+        title: table.get(cx, "title", regex),
+        job_in_child: table.get(cx, "job_in_child", boolean),
         // With none, nothing would be judged and everything would be idle.
         job_threads: table.get(cx, "job_threads", |cx, n| some_list(cx, n, "globs", comm_glob)),
         children: table.get(cx, "children", |cx, n| list(cx, n, "globs", comm_glob)),
@@ -299,19 +313,31 @@ impl IdleDraft {
             quiet: self.quiet.or(base.quiet),
             queue: self.queue.or(base.queue),
             sleep: self.sleep.or(base.sleep),
+            poll_request: self.poll_request.or(base.poll_request),
+            poll_reply: self.poll_reply.or(base.poll_reply),
+            alarm: self.alarm.or(base.alarm),
+            no_alarm: self.no_alarm.or(base.no_alarm),
+            title: self.title.or(base.title),
+            job_in_child: self.job_in_child.or(base.job_in_child),
             job_threads: self.job_threads.or(base.job_threads),
             children: self.children.or(base.children),
         }
     }
 
     fn resolve(self) -> IdleRules {
+        let default = IdleRules::default();
         IdleRules {
-            proof: self.proof.unwrap_or_default(),
-            quiet: self.quiet.unwrap_or(200 * MS),
-            queue: self.queue.unwrap_or_default(),
+            proof: self.proof.unwrap_or(default.proof),
+            quiet: self.quiet.unwrap_or(default.quiet),
+            queue: self.queue.unwrap_or(default.queue),
             sleep: self.sleep,
-            job_threads: self.job_threads.unwrap_or_else(|| build_glob("*", false).into_iter().collect()),
-            children: self.children.unwrap_or_default(),
+            poll_request: self.poll_request.unwrap_or(default.poll_request),
+            poll_reply: self.poll_reply.unwrap_or(default.poll_reply),
+            alarm: self.alarm.unwrap_or_default().then_some(AlarmRule { except: self.no_alarm }),
+            title: self.title,
+            job_in_child: self.job_in_child.unwrap_or_default(),
+            job_threads: self.job_threads.unwrap_or(default.job_threads),
+            children: self.children.unwrap_or(default.children),
         }
     }
 }

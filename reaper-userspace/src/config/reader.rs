@@ -49,8 +49,23 @@ pub(super) static PROFILE: Schema =
     Schema { title: "a profile", keys: &["observe_only", "master", "worker", "idle", "stop"] };
 pub(super) static MASTER: Schema = Schema { title: "[group.master]", keys: MATCHER };
 pub(super) static WORKER: Schema = Schema { title: "[group.worker]", keys: MATCHER };
-pub(super) static IDLE: Schema =
-    Schema { title: "[group.idle]", keys: &["proof", "quiet", "queue", "sleep", "job_threads", "children"] };
+pub(super) static IDLE: Schema = Schema {
+    title: "[group.idle]",
+    keys: &[
+        "proof",
+        "quiet",
+        "queue",
+        "sleep",
+        "poll_request",
+        "poll_reply",
+        "alarm",
+        "no_alarm",
+        "title",
+        "job_in_child",
+        "job_threads",
+        "children",
+    ],
+};
 pub(super) static STOP: Schema = Schema {
     title: "[group.stop]",
     keys: &["when", "signals", "grace", "kill", "deadline", "max_kills", "window", "job_children"],

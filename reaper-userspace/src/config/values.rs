@@ -10,7 +10,7 @@ use toml::de::DeValue;
 use super::diagnostic::nearest;
 use super::reader::{Cx, Node, describe};
 use crate::core::ids::Ns;
-use crate::core::rules::Signal;
+use crate::core::rules::{Endpoint, Signal};
 use crate::event_log::LogTarget;
 
 /// What fits into `sockaddr_un::sun_path`, unix(7), less the final NUL.
@@ -185,19 +185,25 @@ pub(super) fn user(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<u32> {
 }
 
 /// A queue endpoint. The core compares them as text.
-pub(super) fn endpoint(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<String> {
+pub(super) fn endpoint(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<Endpoint> {
     const EXPECTED: &str = "\"tcp/PORT\", \"tcp/ADDRESS:PORT\" or \"unix:/PATH\"";
     let text = string(cx, node, EXPECTED)?;
-    let valid = match (text.strip_prefix("tcp/"), text.strip_prefix("unix:")) {
+    let endpoint = match (text.strip_prefix("tcp/"), text.strip_prefix("unix:")) {
         (Some(rest), _) if rest.bytes().all(|b| b.is_ascii_digit()) => {
-            rest.parse::<u16>().is_ok_and(|p| p > 0)
+            rest.parse().ok().map(|port| Endpoint::Tcp { ip: None, port })
         }
-        (Some(rest), _) => rest.parse::<SocketAddr>().is_ok_and(|a| a.port() > 0),
-        (None, Some(path)) => path.len() > 1 && path.starts_with('/'),
-        (None, None) => false,
+        (Some(rest), _) => rest
+            .parse::<SocketAddr>()
+            .ok()
+            .map(|a| Endpoint::Tcp { ip: Some(a.ip().to_canonical()), port: a.port() }),
+        (None, Some(path)) => {
+            (path.len() > 1 && path.starts_with('/')).then(|| Endpoint::Unix(path.to_owned()))
+        }
+        (None, None) => None,
     };
-    if valid {
-        return Some(text.to_owned());
+    let endpoint = endpoint.filter(|e| !matches!(e, Endpoint::Tcp { port: 0, .. }));
+    if endpoint.is_some() {
+        return endpoint;
     }
     let hint = match text.strip_prefix("tcp/").and_then(|rest| rest.rsplit_once(':')) {
         Some((host, _)) if host.contains(|c: char| c.is_ascii_alphabetic()) && !host.contains(':') => {
@@ -207,6 +213,11 @@ pub(super) fn endpoint(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<String> {
     };
     cx.bad(node, &format!("expected {EXPECTED}, found {text:?}{hint}"));
     None
+}
+
+/// A number of bytes that a poll sends or receives.
+pub(super) fn bytes(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<u64> {
+    number(cx, node, 1..=u32::MAX).map(u64::from)
 }
 
 pub(super) fn signal(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<Signal> {

@@ -3,6 +3,7 @@
 use super::ids::ProcKey;
 use super::records::Record;
 use super::rules::Signal;
+use super::sample::Depth;
 
 /// One thing to do, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,19 +12,33 @@ pub enum Effect {
     Record(Box<Record>),
     /// Read from /proc who this is; answered by `Input::Identified`.
     Identify(ProcKey),
+    /// Observe its traffic in the kernel from now on, until [`Effect::Unwatch`].
+    Watch(ProcKey),
+    /// It is not of interest any more.
+    Unwatch(ProcKey),
     /// Look at every thread; answered by `Input::Sampled`.
-    Sample(ProcKey),
-    /// Get hold of the process (pidfd, start time checked after it was opened) and look once more; answered by
-    /// `Input::Aimed`, after every event that the kernel has written by then.
-    Aim(ProcKey),
-    /// Flush the log and send the signal through the pidfd that `Aim` got; answered by `Input::Fired`.
+    Sample {
+        /// At whom.
+        key: ProcKey,
+        /// How closely.
+        depth: Depth,
+    },
+    /// Get hold of the process (pidfd, start time checked after it was opened), hold it still if that is possible and look once
+    /// more; answered by `Input::Aimed`, after every event that the kernel has written by then.
+    Aim {
+        /// Of whom.
+        key: ProcKey,
+        /// How closely.
+        depth: Depth,
+    },
+    /// Flush the log, send the signal through the pidfd that `Aim` got and let the process run; answered by `Input::Fired`.
     Fire {
         /// To whom.
         key: ProcKey,
         /// Which.
         signal: Signal,
     },
-    /// Let go of what `Aim` got: the signal is not wanted any more.
+    /// Let go of what `Aim` got, and let it run: the signal is not wanted any more.
     Release(ProcKey),
     /// Dump all tasks again: events were lost.
     Resync,

@@ -3,7 +3,7 @@
 //! In doubt the answer is "unknown", and unknown counts as busy.
 
 use super::ids::{MS, Ns, SECOND};
-use super::records::{Evidence, Verdict};
+use super::records::{Evidence, ThreadView, Verdict};
 use super::rules::{IdleRules, Proof};
 use super::sample::{Child, Sample, Thread};
 
@@ -84,7 +84,7 @@ pub fn judge(sample: &Sample, children: &[Child], span: Option<&IdleSpan>, rules
     Evidence {
         verdict,
         because,
-        threads: sample.threads.clone(),
+        threads: sample.threads.iter().map(view).collect(),
         cpu_us: cpu_ns / 1_000,
         children: children.len(),
         quiet_us: quiet_ns / 1_000,
@@ -109,6 +109,16 @@ fn describe_idle(threads: usize, cpu_ns: Ns, quiet_ns: Ns) -> String {
     let cpu =
         if cpu_ns == 0 { "no CPU time".to_owned() } else { format!("{} us of CPU time", cpu_ns / 1_000) };
     format!("{threads} asleep for {} ms, it has no child and used {cpu}", quiet_ns / MS)
+}
+
+fn view(thread: &Thread) -> ThreadView {
+    ThreadView {
+        tid: thread.tid,
+        comm: thread.comm.clone(),
+        state: thread.state,
+        syscall: thread.syscall.clone(),
+        waits_on: Vec::new(),
+    }
 }
 
 fn is_alive(thread: &Thread) -> bool {

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::ids::Ns;
-use super::sample::Thread;
 
 /// One record before the log numbers and dates it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -206,13 +205,39 @@ pub struct Evidence {
     /// Why, in one sentence.
     pub because: String,
     /// Every thread that was judged.
-    pub threads: Vec<Thread>,
+    pub threads: Vec<ThreadView>,
     /// CPU time used since the process was first seen idle, microseconds.
     pub cpu_us: u64,
     /// Live children that mean busy.
     pub children: usize,
     /// For how long it has been idle, microseconds.
     pub quiet_us: u64,
+}
+
+/// A thread as records show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadView {
+    /// Thread id.
+    pub tid: u32,
+    /// Thread name.
+    pub comm: String,
+    /// State letter, proc(5).
+    pub state: char,
+    /// The blocked system call, if known.
+    pub syscall: Option<String>,
+    /// What it waits for, if known.
+    pub waits_on: Vec<WaitsOn>,
+}
+
+/// One descriptor of a wait set as records show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitsOn {
+    /// Descriptor number.
+    pub fd: i32,
+    /// What it is.
+    pub what: String,
+    /// The other end, if it has one.
+    pub peer: Option<String>,
 }
 
 /// Idle, busy, or not known. Not known counts as busy.

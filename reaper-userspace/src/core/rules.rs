@@ -1,11 +1,14 @@
 //! The resolved configuration: what the core decides by. Made by `config`, which validates; nothing here does again.
 
-use globset::GlobMatcher;
+use core::net::IpAddr;
+
+use globset::{Glob, GlobMatcher};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use super::ids::Ns;
+use super::ids::{MS, Ns};
 use super::input::Identity;
+use super::sample::Depth;
 
 /// Everything that is configured and matters to a decision.
 #[derive(Clone, Debug, Default)]
@@ -133,6 +136,9 @@ impl Matcher {
     }
 }
 
+/// What a poll that finds nothing receives at most, if nothing is written: three short answers such as `*2\r\n$-1\r\n$-1\r\n`.
+const EMPTY_REPLY: u64 = 64;
+
 /// `[group.idle]`.
 #[derive(Clone, Debug)]
 pub struct IdleRules {
@@ -140,25 +146,95 @@ pub struct IdleRules {
     pub proof: Proof,
     /// How long it must hold.
     pub quiet: Ns,
-    /// Queue endpoints as written: `tcp/6379`, `tcp/10.0.0.5:6379`, `unix:/run/redis.sock`.
-    pub queue: Vec<String>,
+    /// Where the jobs come from.
+    pub queue: Vec<Endpoint>,
     /// The framework polls by sleeping this long.
     pub sleep: Option<Ns>,
+    /// A poll sends at least so many bytes to the queue between two sleeps. What sends less is a job that sleeps.
+    pub poll_request: u64,
+    /// A poll that finds nothing receives at most so many bytes between two sleeps. What receives more has got a job.
+    pub poll_reply: u64,
+    /// Whether the framework arms an alarm (alarm(2)) for the length of a job and has none while it waits on its queue.
+    pub alarm: Option<AlarmRule>,
+    /// The title of an idle worker, where titles tell the truth.
+    pub title: Option<Regex>,
+    /// The job is always a child process: what the worker itself waits for on its queue is never a job's.
+    pub job_in_child: bool,
     /// Names of threads that are judged.
     pub job_threads: Vec<GlobMatcher>,
     /// Thread names of children that do not mean busy.
     pub children: Vec<GlobMatcher>,
 }
 
+impl Default for IdleRules {
+    /// The contract's defaults.
+    fn default() -> Self {
+        Self {
+            proof: Proof::default(),
+            quiet: 200 * MS,
+            queue: Vec::new(),
+            sleep: None,
+            poll_request: 1,
+            poll_reply: EMPTY_REPLY,
+            alarm: None,
+            title: None,
+            job_in_child: false,
+            job_threads: Glob::new("*").map(|g| g.compile_matcher()).into_iter().collect(),
+            children: Vec::new(),
+        }
+    }
+}
+
+impl IdleRules {
+    /// How closely an orphan is looked at.
+    pub fn depth(&self) -> Depth {
+        match self.proof {
+            Proof::Source => Depth::Source,
+            Proof::Asleep => Depth::Threads,
+        }
+    }
+}
+
+impl core::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Tcp { ip: None, port } => write!(f, "tcp/{port}"),
+            Self::Tcp { ip: Some(ip), port } => write!(f, "tcp/{}", core::net::SocketAddr::new(*ip, *port)),
+            Self::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
+/// A queue's address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// `tcp/6379` or `tcp/10.0.0.5:6379`.
+    Tcp {
+        /// `None` is any.
+        ip: Option<IpAddr>,
+        /// Port.
+        port: u16,
+    },
+    /// `unix:/run/redis.sock`.
+    Unix(String),
+}
+
+/// How a framework's use of alarm(2) tells jobs from waiting.
+#[derive(Clone, Debug)]
+pub struct AlarmRule {
+    /// Command lines of workers that never arm one: for these it says nothing.
+    pub except: Option<Regex>,
+}
+
 /// `proof`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Proof {
-    /// State S and no CPU.
-    #[default]
-    Asleep,
     /// It waits for its source of work.
+    #[default]
     Source,
+    /// State S and no CPU.
+    Asleep,
 }
 
 /// `when`.

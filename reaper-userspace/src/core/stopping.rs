@@ -33,7 +33,8 @@ impl Core {
             let proc = id.map(|id| self.tree.view(id));
             return self.record(now, Event::Error { what, proc });
         }
-        self.effects.push_back(Effect::Sample(key));
+        let depth = self.rules.groups[orphan.group].idle.depth();
+        self.effects.push_back(Effect::Sample { key, depth });
     }
 
     pub(super) fn on_sampled(&mut self, now: Ns, key: ProcKey, sampled: &Sampled) {
@@ -172,8 +173,9 @@ impl Core {
             Ok(()) => {
                 if let Some(orphan) = self.orphans.get_mut(&key) {
                     orphan.phase = Phase::Aiming;
+                    let depth = self.rules.groups[orphan.group].idle.depth();
                     // Who it is, read once more: titles and names change without any event.
-                    self.effects.extend([Effect::Identify(key), Effect::Aim(key)]);
+                    self.effects.extend([Effect::Identify(key), Effect::Aim { key, depth }]);
                 }
             }
             Err(SparedBecause::Observe) => {

@@ -3,7 +3,7 @@
 use super::{Opened, ReadError, stat_of};
 use crate::core::ids::{Ns, ProcKey};
 use crate::core::input::Sampled;
-use crate::core::sample::{Sample, Thread};
+use crate::core::sample::{Sample, Thread, Wait};
 
 /// Looks at every thread of `key`. `now` is the time of looking.
 pub fn sample(now: Ns, key: ProcKey) -> Sampled {
@@ -32,7 +32,7 @@ fn try_sample(now: Ns, key: ProcKey) -> Result<Sample, ReadError> {
         }
     }
     threads.sort_unstable_by_key(|t| t.tid);
-    Ok(Sample { at: now, threads, cpu_ns })
+    Ok(Sample { at: now, threads, cpu_ns, ..Sample::default() })
 }
 
 fn look(opened: &Opened, tid: i32) -> Result<(Thread, Ns), ReadError> {
@@ -49,7 +49,8 @@ fn look(opened: &Opened, tid: i32) -> Result<(Thread, Ns), ReadError> {
         comm: stat.comm,
         state: stat.state,
         syscall: None,
-        waits_on: Vec::new(),
+        wait: Wait::NotAsked,
+        switches: None,
     };
     Ok((thread, used))
 }

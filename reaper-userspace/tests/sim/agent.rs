@@ -273,12 +273,12 @@ impl Host {
         match effect {
             Effect::Record(record) => self.record(*record),
             Effect::Identify(key) => self.identify(key),
-            Effect::Sample(key) => {
+            Effect::Sample { key, .. } => {
                 self.pass(LOOK);
                 let outcome = self.kernel.sample(key);
                 self.hand(Input::Sampled { key, outcome });
             }
-            Effect::Aim(key) => self.aim(key),
+            Effect::Aim { key, .. } => self.aim(key),
             Effect::Fire { key, signal } => self.fire(key, signal),
             Effect::Release(key) => {
                 if !self.held.remove(&key) {
@@ -286,7 +286,7 @@ impl Host {
                 }
             }
             Effect::Resync => self.begin_dump(),
-            Effect::Persist => {}
+            Effect::Persist | Effect::Watch(_) | Effect::Unwatch(_) => {}
         }
         true
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use reaper::core::ids::{MS, Ns, ProcKey};
 use reaper::core::input::{Exec, Exit, Fork, Identified, Identity, Input, Parent, Sampled, Task};
-use reaper::core::sample::{Sample, Thread};
+use reaper::core::sample::{Sample, Thread, Wait};
 
 /// Between the exit tracepoint and the reparenting of the children.
 const EXIT_NOTIFY: Ns = 3 * MS;
@@ -580,10 +580,11 @@ impl Kernel {
             comm: p.comm.to_string(),
             state: state(n),
             syscall: None,
-            waits_on: Vec::new(),
+            wait: Wait::NotAsked,
+            switches: None,
         };
         let threads = p.tids.iter().enumerate().map(thread).collect();
-        Sampled::Seen(Sample { at: self.now, threads, cpu_ns: p.cpu })
+        Sampled::Seen(Sample { at: self.now, threads, cpu_ns: p.cpu, ..Sample::default() })
     }
 }
 

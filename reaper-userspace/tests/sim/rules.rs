@@ -27,14 +27,7 @@ pub fn group(name: &str, master: &str, worker: Option<&str>) -> Group {
         mode: Mode::Enforce,
         master: matcher(master),
         worker: worker.map(matcher),
-        idle: IdleRules {
-            proof: Proof::Asleep,
-            quiet: 200 * MS,
-            queue: Vec::new(),
-            sleep: None,
-            job_threads: Vec::new(),
-            children: Vec::new(),
-        },
+        idle: IdleRules { proof: Proof::Asleep, quiet: 200 * MS, ..IdleRules::default() },
         stop: StopRules {
             when: When::Always,
             signals: vec![Signal(15)],

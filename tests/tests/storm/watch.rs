@@ -151,7 +151,11 @@ impl Watch {
                 self.dump();
             }
             Effect::Persist | Effect::Release(_) => {}
-            Effect::Sample(_) | Effect::Aim(_) | Effect::Fire { .. } => {
+            Effect::Watch(_)
+            | Effect::Unwatch(_)
+            | Effect::Sample { .. }
+            | Effect::Aim { .. }
+            | Effect::Fire { .. } => {
                 panic!("nobody has a master: {effect:?}")
             }
         }

@@ -5,12 +5,16 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::core::ids::{MS, SECOND};
-use crate::core::rules::{Group, LogLevel, Mode, Proof, Signal, When};
+use crate::core::rules::{Group, IdleRules, LogLevel, Mode, Proof, Signal, When};
 use crate::event_log::LogTarget;
 
 mod errors;
 mod fuzz;
 mod warnings;
+
+fn endpoints(idle: &IdleRules) -> Vec<String> {
+    idle.queue.iter().map(ToString::to_string).collect()
+}
 
 /// The example of the contract, whole.
 const CONTRACT: &str = r#"
@@ -89,7 +93,7 @@ fn the_contract_is_read_as_it_is_written() {
     assert_eq!((&*group.name, group.mode, group.profile.as_deref()), ("horizon", Mode::Enforce, None));
     assert_eq!(group.master.uid, Some(0));
     assert_eq!(group.idle.proof, Proof::Source);
-    assert_eq!(group.idle.queue, ["tcp/6379", "tcp/10.0.0.5:6379", "unix:/run/redis/redis.sock"]);
+    assert_eq!(endpoints(&group.idle), ["tcp/6379", "tcp/10.0.0.5:6379", "unix:/run/redis/redis.sock"]);
     assert_eq!(group.idle.sleep, Some(3 * SECOND));
     assert!(group.worker.as_ref().unwrap().cmdline.as_ref().unwrap().is_match("php artisan horizon:work"));
 }
@@ -179,7 +183,7 @@ fn values_in_every_notation() {
     assert!(["mine", "sshd"].iter().all(|comm| config.rules.protect.iter().any(|g| g.is_match(comm))));
     let Group { master, idle, stop, .. } = &config.rules.groups[0];
     assert_eq!(master.uid, Some(33));
-    assert_eq!(idle.queue, ["tcp/[fe80::1]:6379", "tcp/65535"]);
+    assert_eq!(endpoints(idle), ["tcp/[fe80::1]:6379", "tcp/65535"]);
     assert_eq!((stop.max_kills, stop.deadline, stop.kill), (16, 5400 * SECOND, false));
 }
 
