@@ -3,6 +3,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -89,18 +90,27 @@ pub fn run(args: &ActorArgs) -> anyhow::Result<ExitCode> {
     for child in &mut children {
         child.wait()?;
     }
+    wait_for_work(args)
+}
+
+/// Waits for connections at a socket of its own, as servers do. Nobody connects.
+fn wait_for_work(args: &ActorArgs) -> anyhow::Result<ExitCode> {
+    let socket = args.ledger.with_file_name(format!("worker-{}.sock", std::process::id()));
+    let source =
+        UnixListener::bind(&socket).with_context(|| format!("cannot listen at {}", socket.display()))?;
     loop {
-        nix::unistd::pause();
+        source.accept().context("cannot accept")?;
     }
 }
 
-/// A job that needs the CPU.
+/// A job that needs the CPU at first and then sleeps, as one does that waits for somebody else.
 fn work(args: &ActorArgs) -> anyhow::Result<()> {
     tell(args, "job-started")?;
     let begin = Instant::now();
-    while begin.elapsed() < JOB {
+    while begin.elapsed() < JOB / 2 {
         std::hint::spin_loop();
     }
+    std::thread::sleep(JOB.saturating_sub(begin.elapsed()));
     tell(args, "job-ended")
 }
 

@@ -41,6 +41,7 @@ struct IdleDraft {
     no_alarm: Option<regex::Regex>,
     title: Option<regex::Regex>,
     job_in_child: Option<bool>,
+    pool: Option<bool>,
     job_threads: Option<Vec<GlobMatcher>>,
     children: Option<Vec<GlobMatcher>>,
 }
@@ -228,6 +229,7 @@ fn idle(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<IdleDraft> {
         no_alarm: table.get(cx, "no_alarm", regex),
         title: table.get(cx, "title", regex),
         job_in_child: table.get(cx, "job_in_child", boolean),
+        pool: table.get(cx, "pool", boolean),
         // With none, nothing would be judged and everything would be idle.
         job_threads: table.get(cx, "job_threads", |cx, n| some_list(cx, n, "globs", comm_glob)),
         children: table.get(cx, "children", |cx, n| list(cx, n, "globs", comm_glob)),
@@ -319,6 +321,7 @@ impl IdleDraft {
             no_alarm: self.no_alarm.or(base.no_alarm),
             title: self.title.or(base.title),
             job_in_child: self.job_in_child.or(base.job_in_child),
+            pool: self.pool.or(base.pool),
             job_threads: self.job_threads.or(base.job_threads),
             children: self.children.or(base.children),
         }
@@ -336,6 +339,7 @@ impl IdleDraft {
             alarm: self.alarm.unwrap_or_default().then_some(AlarmRule { except: self.no_alarm }),
             title: self.title,
             job_in_child: self.job_in_child.unwrap_or_default(),
+            pool: self.pool.unwrap_or_default(),
             job_threads: self.job_threads.unwrap_or(default.job_threads),
             children: self.children.unwrap_or(default.children),
         }

@@ -62,6 +62,7 @@ pub(super) static IDLE: Schema = Schema {
         "no_alarm",
         "title",
         "job_in_child",
+        "pool",
         "job_threads",
         "children",
     ],

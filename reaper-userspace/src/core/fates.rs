@@ -334,7 +334,7 @@ impl Core {
     /// Whoever is a master is not stopped as the orphan of any group.
     fn enthrone(&mut self, id: NodeId, g: GroupId) {
         let key = self.tree[id].key();
-        self.orphans.remove(&key);
+        self.lose_orphan(key);
         self.schedule.cancel(Timer::Orphan(key));
         self.members.enthrone(&mut self.tree, id, g);
     }
@@ -375,6 +375,7 @@ impl Core {
             orphan.phase = Phase::Spared;
             orphan.spared.insert(SparedBecause::JobChild);
         }
+        orphan.watched = self.orphans.remove(&key).is_some_and(|known| known.watched);
         self.orphans.insert(key, orphan);
         if job {
             self.spare(now, id, acting, SparedBecause::JobChild);

@@ -335,7 +335,7 @@ impl Core {
 
     /// The orphan that has just died, if it was one.
     fn close_orphan(&mut self, at: Ns, key: ProcKey, proc: ProcView) {
-        let Some(orphan) = self.orphans.remove(&key) else { return };
+        let Some(orphan) = self.lose_orphan(key) else { return };
         let group = self.group_name(orphan.group);
         let event = match orphan.signalled {
             Some(signal) => {

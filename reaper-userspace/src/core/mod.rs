@@ -249,6 +249,15 @@ impl Core {
         self.orphans.get(&key).is_some_and(|o| o.groups.contains(&g))
     }
 
+    /// It is no orphan any more.
+    fn lose_orphan(&mut self, key: ProcKey) -> Option<Orphan> {
+        let orphan = self.orphans.remove(&key)?;
+        if orphan.watched {
+            self.effects.push_back(Effect::Unwatch(key));
+        }
+        Some(orphan)
+    }
+
     fn forget_process(&mut self, key: ProcKey) {
         self.bereaved.remove(&key);
         self.asked.remove(&key);

@@ -9,13 +9,13 @@
 
 use std::collections::BTreeSet;
 
-use super::idle::{self, IdleSpan};
+use super::idle::polls::Polls;
+use super::idle::{self, Around, IdleSpan, Judged, Standing};
 use super::ids::{MS, Ns, ProcKey, SECOND};
 use super::input::Sampled;
 use super::membership::GroupId;
 use super::records::{Evidence, SparedBecause, Verdict};
 use super::rules::{Group, Signal, StopRules};
-use super::sample::Child;
 
 /// How often a busy orphan is looked at. There may be many: see [`sampling_period`].
 const BUSY_PERIOD: Ns = 50 * MS;
@@ -72,7 +72,12 @@ pub struct Orphan {
     step: usize,
     failures: u32,
     idle: Option<IdleSpan>,
+    polls: Polls,
     shown: Option<Verdict>,
+    /// How it stood when it was last looked at.
+    pub standing: Standing,
+    /// The observer looks at it.
+    pub watched: bool,
 }
 
 /// What a sample led to.
@@ -103,33 +108,49 @@ impl Orphan {
             step: 0,
             failures: 0,
             idle: None,
+            polls: Polls::default(),
             shown: None,
+            standing: Standing::Works,
+            watched: false,
         }
     }
 
     /// The same process, with another group acting on it. What the agent itself has sent counts as anybody's signal.
     pub fn passed_to(self, group: GroupId, stop: &StopRules) -> Self {
-        let Self { key, groups, since, stray, signalled, .. } = self;
+        let Self { key, groups, since, stray, signalled, watched, .. } = self;
         let asked = signalled.is_some_and(|signal| stop.signals.contains(&signal));
         let draining = asked || self.draining;
-        Self { groups, signalled, draining, ..Self::new(key, group, since, stray) }
+        Self { groups, signalled, draining, watched, ..Self::new(key, group, since, stray) }
     }
 
-    /// Takes a sample in.
-    pub fn see(&mut self, sampled: &Sampled, children: &[Child], group: &Group) -> Seen {
-        let evidence = match sampled {
-            Sampled::Seen(sample) => {
-                let evidence = idle::judge(sample, children, self.idle.as_ref(), &group.idle);
-                match evidence.verdict {
-                    Verdict::Idle => self.idle.get_or_insert_with(|| IdleSpan::begin(sample)).extend(sample),
-                    Verdict::Busy | Verdict::Unknown => self.idle = None,
-                }
-                evidence
-            }
-            Sampled::Unreadable(why) => self.lose_sight(why),
-            Sampled::Gone => self.lose_sight("it is gone"),
+    /// Judges a sample.
+    pub fn judge(&self, sampled: &Sampled, around: Around<'_>, group: &Group) -> Judged {
+        let unseen = |why| Judged {
+            evidence: idle::unreadable(why),
+            standing: Standing::Works,
+            polls: Polls::default(),
         };
+        match sampled {
+            Sampled::Seen(sample) => {
+                idle::judge(sample, around, self.idle.as_ref(), &self.polls, &group.idle)
+            }
+            Sampled::Unreadable(why) => unseen(why),
+            Sampled::Gone => unseen("it is gone"),
+        }
+    }
+
+    /// Takes a sample and its judgement in.
+    pub fn see(&mut self, sampled: &Sampled, judged: Judged, group: &Group) -> Seen {
+        let Judged { evidence, standing, polls } = judged;
+        self.standing = standing;
+        self.polls = polls;
         let idle = evidence.verdict == Verdict::Idle;
+        match sampled {
+            Sampled::Seen(sample) if idle => {
+                self.idle.get_or_insert_with(|| IdleSpan::begin(sample)).extend(sample);
+            }
+            _ => self.idle = None,
+        }
         let ready = idle && evidence.quiet_us.saturating_mul(1_000) >= group.idle.quiet;
         // Idleness is only said once it has lasted; work is said at once.
         let news = (!idle || ready) && self.shown != Some(evidence.verdict);
@@ -212,11 +233,6 @@ impl Orphan {
         let pause = RETRY.saturating_mul(1 << self.failures.min(LAST_RETRY));
         self.failures += 1;
         now.saturating_add(pause)
-    }
-
-    fn lose_sight(&mut self, why: &str) -> Evidence {
-        self.idle = None;
-        idle::unreadable(why)
     }
 }
 

@@ -156,6 +156,18 @@ pub enum FileKind {
     Other(String),
 }
 
+impl FileKind {
+    /// A socket of any kind.
+    pub fn is_socket(&self) -> bool {
+        match self {
+            Self::Listening(_) | Self::Connected { .. } | Self::Pair { .. } | Self::Unconnected { .. } => {
+                true
+            }
+            Self::Pipe | Self::Neutral(_) | Self::Other(_) => false,
+        }
+    }
+}
+
 /// Where a socket is bound or connected.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -164,6 +176,16 @@ pub enum Address {
     Tcp(IpAddr, u16),
     /// A path, or `@` and a name for the abstract ones.
     Unix(String),
+}
+
+impl core::fmt::Display for Address {
+    /// As endpoints are written in the configuration.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Tcp(ip, port) => write!(f, "tcp/{}", core::net::SocketAddr::new(*ip, *port)),
+            Self::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
 }
 
 /// Sends and receives of one process on one socket, since the observer began to look at that process.

@@ -2,13 +2,14 @@
 
 use super::breaker::Allowance;
 use super::effect::Effect;
+use super::idle::Around;
 use super::ids::{MS, Ns, ProcKey};
 use super::input::{Fired, Sampled};
 use super::membership::GroupId;
-use super::orphan::Phase;
+use super::orphan::{Orphan, Phase, Seen};
 use super::records::{Event, Evidence, SparedBecause};
 use super::rules::{Mode, Signal, When};
-use super::sample::Child;
+use super::sample::{Child, Depth};
 use super::schedule::Timer;
 use super::tree::NodeId;
 use super::{Core, View};
@@ -34,19 +35,20 @@ impl Core {
             return self.record(now, Event::Error { what, proc });
         }
         let depth = self.rules.groups[orphan.group].idle.depth();
+        if depth == Depth::Source && !std::mem::replace(&mut orphan.watched, true) {
+            self.effects.push_back(Effect::Watch(key));
+        }
         self.effects.push_back(Effect::Sample { key, depth });
     }
 
     pub(super) fn on_sampled(&mut self, now: Ns, key: ProcKey, sampled: &Sampled) {
-        let children = self.children_of(key);
-        let Some(orphan) = self.orphans.get_mut(&key).filter(|o| o.phase == Phase::Watching) else { return };
+        let Some(orphan) = self.orphans.get(&key).filter(|o| o.phase == Phase::Watching) else { return };
         if *sampled == Sampled::Gone {
             // Its exit is on its way; if it is not, it is looked at again.
             return self.reschedule(now, key);
         }
-        let group = &self.rules.groups[orphan.group];
-        let seen = orphan.see(sampled, &children, group);
-        let overdue = orphan.is_overdue(now, &group.stop);
+        let overdue = orphan.is_overdue(now, &self.rules.groups[orphan.group].stop);
+        let Some(seen) = self.see(key, sampled) else { return };
         if seen.news {
             self.tell_verdict(now, key, seen.evidence.clone());
         }
@@ -192,10 +194,9 @@ impl Core {
             return false;
         }
         let Some(id) = self.tree.find(key).filter(|_| self.view == View::Clear) else { return false };
-        let children = self.children_of(key);
-        let Some(orphan) = self.orphans.get_mut(&key) else { return false };
+        let Some(seen) = self.see(key, sampled) else { return false };
+        let Some(orphan) = self.orphans.get(&key) else { return false };
         let group = &self.rules.groups[orphan.group];
-        let seen = orphan.see(sampled, &children, group);
         let overdue = orphan.is_overdue(now, &group.stop);
         let looked_at = matches!(sampled, Sampled::Seen(_));
         if !looked_at || !(seen.ready || overdue) || (orphan.draining && !overdue) {
@@ -312,6 +313,37 @@ impl Core {
             _ => Event::Busy { group, proc, evidence },
         };
         self.record(now, event);
+    }
+
+    /// Judges a sample of an orphan by what is known around it.
+    fn see(&mut self, key: ProcKey, sampled: &Sampled) -> Option<Seen> {
+        let orphan = self.orphans.get(&key)?;
+        let group = &self.rules.groups[orphan.group];
+        let id = self.tree.find(key)?;
+        let mate = |pid: u32| {
+            let mate = self.orphans.get(&self.tree[self.tree.find_pid(pid)?].key())?;
+            mate.groups.contains(&orphan.group).then_some(mate.standing)
+        };
+        let parent = self.tree.lineage(id).next();
+        let siblings = || {
+            let is_sibling = |o: &&Orphan| {
+                let born_of = |o: &Orphan| self.tree.find(o.key).and_then(|id| self.tree.lineage(id).next());
+                o.key != key && o.groups.contains(&orphan.group) && born_of(o) == parent
+            };
+            self.orphans.values().filter(is_sibling).map(|o| (o.key.tgid, o.standing)).collect()
+        };
+        let around = Around {
+            pid: key.tgid,
+            children: &self.children_of(key),
+            lineage: &self.pids_up_to_master(id, orphan.group),
+            mate: &mate,
+            siblings: &siblings,
+            polls: 0,
+            title_says_idle: false,
+        };
+        let judged = orphan.judge(sampled, around, group);
+        let group = &self.rules.groups[orphan.group];
+        self.orphans.get_mut(&key).map(|orphan| orphan.see(sampled, judged, group))
     }
 
     fn children_of(&self, key: ProcKey) -> Vec<Child> {

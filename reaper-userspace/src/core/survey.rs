@@ -118,6 +118,9 @@ impl Core {
                 self.schedule.set(Timer::Orphan(key), at);
             } else {
                 self.schedule.cancel(Timer::Orphan(key));
+                if orphan.watched {
+                    self.effects.push_back(Effect::Unwatch(key));
+                }
                 // Whatever becomes of it, what the agent has sent is not sent again.
                 asked.extend(orphan.signalled.map(|signal| (key, signal)));
             }

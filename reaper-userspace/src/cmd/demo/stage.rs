@@ -256,7 +256,6 @@ name = "demo"
 mode = "enforce"
 master.cmdline = 'demo-actor master-[ab] {token}$'
 worker.cmdline = 'demo-actor worker-[a-z]+ {token}$'
-idle.proof = "asleep"
 stop.signals = ["TERM"]
 "#
         )
