@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 use reaper::core::ids::{MS, Ns, SECOND};
-use reaper::core::rules::{Mode, Rules, When};
+use reaper::core::rules::{Mode, Proof, Rules, When};
 
 use sim::agent::{Host, Stream};
 use sim::kernel::{Birth, Manner, Program, Who};
@@ -43,6 +43,7 @@ enum Op {
     LeaderExits(Pick),
     Work(Pick, u16),
     Hang(Pick, u16),
+    Call(Pick, u16),
     Ignore(Pick),
     Reap(Pick),
     Wait(u16),
@@ -87,6 +88,8 @@ impl Image {
 #[derive(Clone, Debug)]
 struct Setup {
     quiet: bool,
+    /// `proof = "source"`, else "asleep".
+    source: bool,
     deadline: bool,
     few_kills: bool,
     replaced: bool,
@@ -101,6 +104,7 @@ impl Setup {
     fn rules(&self) -> Rules {
         let mut groups = vec![rules::alpha(), rules::beta(), rules::gamma()];
         for group in &mut groups {
+            group.idle.proof = if self.source { Proof::Source } else { Proof::Asleep };
             group.idle.quiet = if self.quiet { 200 * MS } else { 0 };
             group.stop.deadline = if self.deadline { 3 * SECOND } else { 0 };
             group.stop.max_kills = if self.few_kills { 2 } else { 50 };
@@ -154,6 +158,7 @@ fn op() -> BoxedStrategy<Op> {
     let work = prop_oneof![
         3 => (who(), 0..2_000u16).prop_map(|(w, t)| Op::Work(w, t)),
         1 => (who(), 0..5_000u16).prop_map(|(w, t)| Op::Hang(w, t)),
+        1 => (who(), 0..5_000u16).prop_map(|(w, t)| Op::Call(w, t)),
         1 => who().prop_map(Op::Ignore),
     ];
     let time = prop_oneof![3 => 0..40u16, 4 => 0..1_500u16].prop_map(Op::Wait);
@@ -171,13 +176,19 @@ fn lossy_op() -> BoxedStrategy<Op> {
 }
 
 fn setup() -> impl Strategy<Value = Setup> {
-    let flags =
-        (any::<bool>(), prop::bool::weighted(0.2), prop::bool::weighted(0.2), prop::bool::weighted(0.2));
+    let flags = (
+        any::<bool>(),
+        any::<bool>(),
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.2),
+    );
     let more = (any::<bool>(), prop_oneof![Just(24u32), Just(60)], any::<bool>());
     let before = prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(op(), 1..12)];
     (flags, more, before).prop_map(
-        |((quiet, deadline, few_kills, replaced), (kill, pids, double), before)| Setup {
+        |((quiet, source, deadline, few_kills, replaced), (kill, pids, double), before)| Setup {
             quiet,
+            source,
             deadline,
             few_kills,
             replaced,
@@ -300,6 +311,11 @@ fn apply(host: &mut Host, op: &Op) {
         }
         Op::Work(p, ms) => work(host, of(host, p), 'R', *ms),
         Op::Hang(p, ms) => work(host, of(host, p), 'D', *ms),
+        // To `proof = "asleep"` this is no work, and it is right so.
+        Op::Call(p, ms) if host.rules.groups[0].idle.proof == Proof::Source => {
+            work(host, of(host, p), 'S', *ms)
+        }
+        Op::Call(..) => {}
         Op::Ignore(p) => {
             let who = of(host, p);
             host.kernel.procs[who].manner = Manner::Ignores;

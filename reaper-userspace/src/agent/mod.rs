@@ -27,7 +27,7 @@ use crate::core::effect::Effect;
 use crate::core::ids::{MS, Ns, ProcKey, SECOND};
 use crate::core::input::{Fired, Input, Sampled};
 use crate::core::records::{Event, Record};
-use crate::core::rules::{Group, Mode, Proof, Signal};
+use crate::core::rules::{Group, Mode, Signal};
 use crate::event_log::{EventLog, LogTarget};
 use crate::kernel::{DEFAULT_RING_BYTES, Events, Probes};
 use crate::procfs;
@@ -298,14 +298,6 @@ impl Agent {
             tracing::warn!("{warning}");
         }
         let rules = config.rules;
-        for group in rules.groups.iter().filter(|g| g.mode == Mode::Enforce && g.idle.proof == Proof::Source)
-        {
-            tracing::warn!(
-                "group {}: this version cannot prove `source` yet, so its workers count as busy; `proof = \"asleep\"` \
-                 takes sleep for idleness",
-                group.name
-            );
-        }
         let groups: Vec<String> = rules.groups.iter().map(|g| g.name.clone()).collect();
         self.needs_place = rules.groups.iter().any(|g| {
             g.master.needs_proc() || g.worker.as_ref().is_some_and(crate::core::rules::Matcher::needs_proc)

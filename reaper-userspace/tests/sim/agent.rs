@@ -11,6 +11,7 @@ use reaper::core::ids::{MS, Ns, ProcKey, SECOND};
 use reaper::core::input::{Fired, Identified, Identity, Input, Parent, Task};
 use reaper::core::records::{Event, Record};
 use reaper::core::rules::{Rules, Signal, When};
+use reaper::core::sample::Depth;
 
 use super::kernel::{Kernel, News, Who};
 use super::oracle::{Oracle, Shot};
@@ -70,6 +71,7 @@ pub struct Host {
     announced: Option<(u32, String, String)>,
     open_orphans: BTreeMap<(u32, Ns), String>,
     held: BTreeSet<ProcKey>,
+    watched: BTreeSet<ProcKey>,
     /// Whom the core has called a master: it may have looked in another order than the oracle.
     called_masters: BTreeSet<ProcKey>,
     looks: Vec<(Ns, ProcKey, Identity, bool)>,
@@ -99,6 +101,7 @@ impl Host {
             announced: None,
             open_orphans: BTreeMap::new(),
             held: BTreeSet::new(),
+            watched: BTreeSet::new(),
             called_masters: BTreeSet::new(),
             looks: Vec::new(),
         }
@@ -273,12 +276,25 @@ impl Host {
         match effect {
             Effect::Record(record) => self.record(*record),
             Effect::Identify(key) => self.identify(key),
-            Effect::Sample { key, .. } => {
+            Effect::Watch(key) => {
+                if !self.watched.insert(key) {
+                    self.fail("the core watches somebody twice");
+                }
+            }
+            Effect::Unwatch(key) => {
+                if !self.watched.remove(&key) {
+                    self.fail("the core unwatches somebody who is not watched");
+                }
+            }
+            Effect::Sample { key, depth } => {
+                if depth == Depth::Source && !self.watched.contains(&key) {
+                    self.fail("the core looks closely at somebody who is not watched");
+                }
                 self.pass(LOOK);
-                let outcome = self.kernel.sample(key);
+                let outcome = self.kernel.sample(key, depth);
                 self.hand(Input::Sampled { key, outcome });
             }
-            Effect::Aim { key, .. } => self.aim(key),
+            Effect::Aim { key, depth } => self.aim(key, depth),
             Effect::Fire { key, signal } => self.fire(key, signal),
             Effect::Release(key) => {
                 if !self.held.remove(&key) {
@@ -286,7 +302,7 @@ impl Host {
                 }
             }
             Effect::Resync => self.begin_dump(),
-            Effect::Persist | Effect::Watch(_) | Effect::Unwatch(_) => {}
+            Effect::Persist => {}
         }
         true
     }
@@ -314,10 +330,10 @@ impl Host {
         self.hand(Input::Identified { key, outcome });
     }
 
-    fn aim(&mut self, key: ProcKey) {
+    fn aim(&mut self, key: ProcKey, depth: Depth) {
         self.held.insert(key);
         self.pass(LOOK);
-        let outcome = self.kernel.sample(key);
+        let outcome = self.kernel.sample(key, depth);
         self.collect();
         while let Some(entry) = self.entries.pop_front() {
             self.deliver(entry);
@@ -566,6 +582,9 @@ impl Host {
         }
         if !self.held.is_empty() {
             self.fail("the core never let go of somebody");
+        }
+        if let Some(&key) = self.watched.iter().find(|&&key| !self.core.orphans().any(|o| o.key == key)) {
+            self.fail(&format!("{key} is watched and is no orphan"));
         }
     }
 

@@ -10,13 +10,16 @@ use std::sync::Arc;
 
 use reaper::core::ids::{MS, Ns, ProcKey};
 use reaper::core::input::{Exec, Exit, Fork, Identified, Identity, Input, Parent, Sampled, Task};
-use reaper::core::sample::{Sample, Thread, Wait};
+use reaper::core::sample::{Address, Depth, File, FileKind, Sample, Source, Thread, Wait};
 
 /// Between the exit tracepoint and the reparenting of the children.
 const EXIT_NOTIFY: Ns = 3 * MS;
 
 /// Between the death of a namespace's pid 1 and the death of everybody in it.
 const ZAP: Ns = 2 * MS;
+
+/// The descriptor that a process waits for.
+const SOURCE_FD: i32 = 3;
 
 /// CPU time that the shortest piece of work takes.
 const LEAST_WORK: Ns = 2 * MS;
@@ -384,7 +387,7 @@ impl Kernel {
         }
     }
 
-    /// Work in the given state (R, D, T) for that long.
+    /// Work in the given state for that long: R, D, T, or S for a job that waits for somebody else.
     pub fn work(&mut self, who: Who, state: char, time: Ns) {
         let until = self.now + time.max(LEAST_WORK);
         let p = &mut self.procs[who];
@@ -561,8 +564,8 @@ impl Kernel {
         })
     }
 
-    /// What every thread of it does.
-    pub fn sample(&self, key: ProcKey) -> Sampled {
+    /// What every thread of it does, and at [`Depth::Source`] what for: jobs, or the answer of another service.
+    pub fn sample(&self, key: ProcKey, depth: Depth) -> Sampled {
         let Some(who) = self.find(key).filter(|&w| matches!(self.procs[w].life, Life::Alive | Life::Dying))
         else {
             return Sampled::Gone;
@@ -580,11 +583,29 @@ impl Kernel {
             comm: p.comm.to_string(),
             state: state(n),
             syscall: None,
-            wait: Wait::NotAsked,
+            wait: match (depth, state(n)) {
+                (Depth::Threads, _) => Wait::NotAsked,
+                (Depth::Source, 'S') => Wait::Files { fds: vec![SOURCE_FD], timeout: None },
+                (Depth::Source, _) => Wait::Nothing,
+            },
             switches: None,
         };
         let threads = p.tids.iter().enumerate().map(thread).collect();
-        Sampled::Seen(Sample { at: self.now, threads, cpu_ns: p.cpu, ..Sample::default() })
+        let here = Address::Unix("/run/source.sock".to_owned());
+        let what = match working {
+            Some(('S', _)) => FileKind::Connected { local: Address::Unix(String::new()), peer: here },
+            _ => FileKind::Listening(here),
+        };
+        let file = File {
+            fd: SOURCE_FD,
+            what,
+            inode: 1,
+            readable: Some(false),
+            holders: Some(Vec::new()),
+            traffic: None,
+        };
+        let source = (depth == Depth::Source).then(|| Source { files: vec![file], ..Source::default() });
+        Sampled::Seen(Sample { at: self.now, threads, cpu_ns: p.cpu, source, ..Sample::default() })
     }
 }
 
