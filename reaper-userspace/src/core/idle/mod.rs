@@ -129,10 +129,9 @@ fn unrest(sample: &Sample, children: &[&Child], span: Option<&IdleSpan>, cpu: Cp
     if !sample.threads.iter().any(is_alive) {
         return Some((Verdict::Unknown, "no live thread was found".to_owned()));
     }
-    let awake = |t: &&Thread| is_alive(t) && describe_awake(t, sample.frozen).is_some();
-    if let Some(thread) = sample.threads.iter().find(awake) {
-        let doing = describe_awake(thread, sample.frozen).unwrap_or_default();
-        return Some((Verdict::Busy, format!("{} {doing}", proof::name(thread))));
+    let awake = sample.threads.iter().filter(|t| is_alive(t)).find_map(|t| awake(t, sample.frozen));
+    if awake.is_some() {
+        return awake;
     }
     if let Some(child) = children.first() {
         let more = match children.len() {
@@ -304,19 +303,25 @@ fn is_alive(thread: &Thread) -> bool {
     !matches!(thread.state, 'Z' | 'X')
 }
 
-/// What a thread does that is not asleep.
-fn describe_awake(thread: &Thread, frozen: bool) -> Option<&'static str> {
-    match thread.state {
-        'S' | 'I' => None,
-        // Held still by the agent itself: what it was in says what it did.
-        't' if frozen && thread.wait != Wait::Nothing => None,
-        't' if frozen => Some("was running when it was held"),
-        'R' => Some("is running"),
-        'D' => Some("is in uninterruptible sleep"),
-        'T' => Some("is stopped"),
-        't' => Some("is stopped by a tracer"),
-        _ => Some("is in an unknown state"),
-    }
+/// What a thread does that is not asleep. The state letter of one that the agent itself holds says nothing: what it was in does.
+fn awake(thread: &Thread, frozen: bool) -> Option<Finding> {
+    let who = proof::name(thread);
+    let doing = match thread.state {
+        'S' | 'I' => return None,
+        't' if frozen => match &thread.wait {
+            Wait::Nothing => "was running when it was held",
+            Wait::Unknown(why) => {
+                return Some((Verdict::Unknown, format!("what {who} was doing is not known: {why}")));
+            }
+            _ => return None,
+        },
+        'R' => "is running",
+        'D' => "is in uninterruptible sleep",
+        'T' => "is stopped",
+        't' => "is stopped by a tracer",
+        _ => "is in an unknown state",
+    };
+    Some((Verdict::Busy, format!("{who} {doing}")))
 }
 
 #[cfg(test)]

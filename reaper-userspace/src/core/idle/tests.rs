@@ -266,6 +266,11 @@ fn held_still_by_the_agent_it_is_judged_by_what_it_was_in() {
     check(&look, &rules(), Verdict::Idle, "new connections");
     look.threads[0].wait = Wait::Nothing;
     check(&look, &rules(), Verdict::Busy, "was running when it was held");
+    look.threads[0].wait = Wait::Unknown("no table".into());
+    let asleep = IdleRules { proof: Proof::Asleep, ..rules() };
+    check(&look, &asleep, Verdict::Unknown, "no table");
+    look.threads[0].wait = Wait::Other;
+    check(&look, &asleep, Verdict::Idle, "asleep");
 }
 
 #[test]
