@@ -9,6 +9,7 @@ pub mod cmd;
 pub mod config;
 pub mod core;
 pub mod event_log;
+pub mod freeze;
 pub mod kernel;
 pub mod output;
 pub mod procfs;

@@ -4,6 +4,7 @@
 //! results going back in as inputs. Nothing in this file decides anything. There is no timer of its own: the loop
 //! sleeps until the kernel wakes it, the core's next deadline comes, or a signal asks for something.
 
+mod grip;
 pub mod preflight;
 mod settings;
 pub mod snapshot;
@@ -29,9 +30,11 @@ use crate::core::input::{Fired, Input, Sampled};
 use crate::core::records::{Event, Record};
 use crate::core::rules::{Group, Mode, Signal};
 use crate::event_log::{EventLog, LogTarget};
+use crate::freeze::FireError;
 use crate::kernel::{DEFAULT_RING_BYTES, Events, Probes};
 use crate::procfs;
-use crate::signal::{Held, SignalError};
+use crate::signal::SignalError;
+use grip::Grip;
 pub use settings::{DEFAULT_CONFIG, Settings};
 use socket::{Socket, Status};
 use state::{State, StateDir};
@@ -60,7 +63,8 @@ pub struct Agent {
     about: About,
     /// Executable and cgroup are read only if a pattern asks for them.
     needs_place: bool,
-    held: Option<Held>,
+    /// Who is aimed at.
+    grip: Option<Grip>,
     /// When a dump that failed is tried again.
     resync_at: Option<Ns>,
     /// Why the log could not be written last time, as far as that was said.
@@ -106,7 +110,7 @@ impl Agent {
             state,
             about,
             needs_place: false,
-            held: None,
+            grip: None,
             resync_at: None,
             log_failure: None,
             logs_to_stdout: config.agent.log == LogTarget::Stdout,
@@ -178,7 +182,7 @@ impl Agent {
             if done % EFFECTS_BEFORE_DRAIN == 0 {
                 self.drain();
                 // Not between taking hold and the signal: nothing that was not taken in by then may come between.
-                if self.held.is_none() && clock::now() > end {
+                if self.grip.is_none() && clock::now() > end {
                     settled = false;
                     break;
                 }
@@ -228,26 +232,27 @@ impl Agent {
                 self.core.handle(at, Input::Fired { key, at, outcome });
             }
             Effect::Watch(_) | Effect::Unwatch(_) => {}
-            Effect::Release(_) => self.held = None,
+            Effect::Release(_) => self.grip = None,
             Effect::Resync => self.resync(),
             Effect::Persist => self.persist(),
         }
     }
 
-    /// Holds a process and looks at it. Whatever the kernel wrote until then is taken in first: the core's last word
+    /// Holds a process still and looks at it. Whatever the kernel wrote until then is taken in first: the core's last word
     /// is about the present.
     fn aim(&mut self, key: ProcKey) {
-        self.held = None;
+        self.grip = None;
         let outcome = match self.log.flush() {
             Err(e) => {
                 Sampled::Unreadable(format!("the event log cannot be written, so nobody is signalled: {e}"))
             }
-            Ok(()) => match Held::open(key) {
-                Ok(held) => {
-                    self.held = Some(held);
+            Ok(()) => match Grip::take(key) {
+                Ok(grip) => {
                     // First what may take long, then the look, then what has come meanwhile.
                     self.drain();
-                    procfs::sample(clock::now(), key)
+                    let outcome = grip.look(procfs::sample(clock::now(), key));
+                    self.grip = Some(grip);
+                    outcome
                 }
                 Err(SignalError::Gone) => Sampled::Gone,
                 Err(e) => Sampled::Unreadable(e.to_string()),
@@ -259,15 +264,15 @@ impl Agent {
 
     /// The record of the signal is on its way to the disk before the signal is on its way to the process.
     fn fire(&mut self, key: ProcKey, signal: Signal) -> Fired {
-        let Some(held) = self.held.take().filter(|h| h.key() == key) else {
+        let Some(grip) = self.grip.take().filter(|g| g.key() == key) else {
             return Fired::Failed("it is not held".to_owned());
         };
         if let Err(e) = self.log.flush() {
             return Fired::Failed(format!("the event log cannot be written: {e}"));
         }
-        match held.send(signal) {
+        match grip.fire(signal) {
             Ok(()) => Fired::Sent,
-            Err(SignalError::Gone) => Fired::Gone,
+            Err(FireError::Signal(SignalError::Gone)) => Fired::Gone,
             Err(e) => Fired::Failed(e.to_string()),
         }
     }

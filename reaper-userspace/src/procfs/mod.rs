@@ -84,6 +84,11 @@ pub fn is_still(key: ProcKey) -> Result<(), ReadError> {
     Opened::open(key).map(|_| ())
 }
 
+/// How many threads it has, those included that have died and are not yet waited for.
+pub(crate) fn thread_count(key: ProcKey) -> Result<usize, ReadError> {
+    Opened::open(key).map(|opened| usize::try_from(opened.stat.num_threads).unwrap_or_default())
+}
+
 /// The start of a live process as precisely as /proc tells it, in ticks.
 pub fn start_ticks(pid: u32) -> Result<u64, ReadError> {
     let raw = i32::try_from(pid).map_err(|_| ReadError::Gone)?;

@@ -1,0 +1,280 @@
+//! The threads that the freezer's thread traces: seized, stopped, let go.
+//!
+//! Everything here runs on that one thread. A thread is known by its id while it is traced: its id cannot become another's
+//! until this thread has waited for its end.
+
+use std::collections::BTreeMap;
+use std::ffi::c_void;
+use std::os::fd::OwnedFd;
+use std::thread::{sleep, yield_now};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::ptrace::{self, Options};
+use nix::unistd::Pid;
+use rustix::fs::{Access, AtFlags, Dir, Mode, OFlags};
+use rustix::process::{WaitId, WaitIdOptions};
+
+use super::{FreezeError, Halt, registers};
+use crate::core::ids::ProcKey;
+use crate::procfs::{self, ReadError};
+
+/// So often the threads are looked at without a pause; a thread stops within some 40 microseconds.
+const EAGER_LOOKS: u32 = 16;
+
+/// The pause after that.
+const PAUSE: Duration = Duration::from_micros(30);
+
+/// `PTRACE_EVENT_STOP` (linux/ptrace.h; not in the libc crate for every target): the stop that `PTRACE_INTERRUPT` makes.
+const EVENT_STOP: i32 = 128;
+
+/// A thread that is traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tracee {
+    /// It was told to stop.
+    Awaited,
+    Stopped(Halt),
+    /// It has died and cannot be waited for: the leader, whose end counts when all others have ended.
+    Zombie,
+}
+
+/// What a look at a tracee shows.
+enum Look {
+    NoNews,
+    Stopped { signal: i32, event: i32 },
+    Dead,
+}
+
+/// Everybody traced by this thread.
+#[derive(Debug, Default)]
+pub(super) struct Tracees {
+    threads: BTreeMap<i32, Tracee>,
+}
+
+impl Tracees {
+    /// Stops every thread of `key`; says what each was doing.
+    pub(super) fn seize_all(
+        &mut self,
+        key: ProcKey,
+        end: Instant,
+    ) -> Result<BTreeMap<u32, Halt>, FreezeError> {
+        let tasks = Tasks::open(key)?;
+        loop {
+            let listed = tasks.list()?;
+            let mut seized_any = false;
+            for &tid in &listed {
+                if !self.threads.contains_key(&tid) {
+                    seized_any |= self.seize(&tasks, tid)?;
+                }
+            }
+            // Everybody who was listed had been stopped before, and nobody else is there: a listing alone may end early
+            // where a thread dies under it (kernel: `next_tid`).
+            if !seized_any && procfs::thread_count(key).map_err(unreadable)? == listed.len() {
+                break;
+            }
+            self.await_stops(&tasks, end)?;
+            if Instant::now() >= end {
+                return Err(FreezeError::Unsettled);
+            }
+        }
+        let halts: BTreeMap<u32, Halt> = self.halts().collect();
+        if halts.is_empty() { Err(FreezeError::Gone) } else { Ok(halts) }
+    }
+
+    /// Lets everybody run on who is stopped. Who is not, or died meanwhile, is let go by the end of this thread.
+    pub(super) fn let_go(&mut self) {
+        for (tid, tracee) in std::mem::take(&mut self.threads) {
+            let signal = match tracee {
+                Tracee::Stopped(Halt::Signalled(signal)) => signal,
+                Tracee::Stopped(_) => 0,
+                Tracee::Awaited | Tracee::Zombie => continue,
+            };
+            // SAFETY: PTRACE_DETACH takes no address, and a number where others take a pointer. (nix knows no real-time
+            // signals.)
+            let outcome = unsafe {
+                libc::ptrace(
+                    libc::PTRACE_DETACH,
+                    tid,
+                    std::ptr::null_mut::<c_void>(),
+                    std::ptr::without_provenance_mut::<c_void>(signal.unsigned_abs() as usize),
+                )
+            };
+            if outcome != 0 {
+                // It was killed.
+                tracing::debug!("thread {tid} is let go by the end of the freezer: {}", Errno::last());
+            }
+        }
+    }
+
+    fn halts(&self) -> impl Iterator<Item = (u32, Halt)> {
+        self.threads.iter().filter_map(|(tid, tracee)| match tracee {
+            Tracee::Stopped(halt) => Some((tid.unsigned_abs(), *halt)),
+            Tracee::Awaited | Tracee::Zombie => None,
+        })
+    }
+
+    /// Seizes a thread and tells it to stop. False if it is dead.
+    fn seize(&mut self, tasks: &Tasks, tid: i32) -> Result<bool, FreezeError> {
+        let pid = Pid::from_raw(tid);
+        match ptrace::seize(pid, Options::empty()) {
+            Ok(()) => {}
+            Err(Errno::ESRCH) => return Ok(false),
+            Err(errno) => return tasks.why_not(tid, errno),
+        }
+        // Only now its id means this thread for good. If it is nobody of this process, the end of this thread lets go.
+        if !tasks.has(tid) && !matches!(look(tid), Ok(Look::Dead)) {
+            return Err(FreezeError::Failed(format!("thread id {tid} has become another process's")));
+        }
+        self.threads.insert(tid, Tracee::Awaited);
+        match ptrace::interrupt(pid) {
+            Ok(()) | Err(Errno::ESRCH) => Ok(true),
+            Err(errno) => Err(FreezeError::NotPermitted { call: "PTRACE_INTERRUPT", errno }),
+        }
+    }
+
+    /// Waits until nobody is awaited any more.
+    fn await_stops(&mut self, tasks: &Tasks, end: Instant) -> Result<(), FreezeError> {
+        for round in 0_u32.. {
+            let mut awaited: Vec<i32> =
+                self.threads.iter().filter(|(_, t)| **t == Tracee::Awaited).map(|(tid, _)| *tid).collect();
+            let mut failed = None;
+            awaited.retain(|&tid| match self.has_stopped(tid) {
+                Ok(stopped) => !stopped,
+                Err(e) => {
+                    failed = Some(e);
+                    true
+                }
+            });
+            if let Some(e) = failed {
+                return Err(e);
+            }
+            let Some(&slow) = awaited.first() else { break };
+            if Instant::now() >= end {
+                return Err(FreezeError::NotStopped(slow));
+            }
+            if round < EAGER_LOOKS {
+                yield_now();
+            } else {
+                for tid in awaited.into_iter().filter(|tid| tasks.is_zombie(*tid)) {
+                    self.threads.insert(tid, Tracee::Zombie);
+                }
+                sleep(PAUSE);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an awaited thread need not be awaited any more.
+    fn has_stopped(&mut self, tid: i32) -> Result<bool, FreezeError> {
+        let failed =
+            |what: &str, errno: Errno| FreezeError::Failed(format!("{what} of thread {tid}: {errno}"));
+        let halt = match look(tid).map_err(|e| failed("waitid", e))? {
+            Look::NoNews => return Ok(false),
+            Look::Dead => {
+                self.threads.remove(&tid);
+                return Ok(true);
+            }
+            Look::Stopped { signal, event: 0 } => Halt::Signalled(signal),
+            Look::Stopped { signal, event: EVENT_STOP } if signal != libc::SIGTRAP => Halt::Stopped,
+            Look::Stopped { .. } => match registers::halt(Pid::from_raw(tid)) {
+                Ok(halt) => halt,
+                // It was killed since.
+                Err(Errno::ESRCH) => return Ok(false),
+                Err(errno) => return Err(failed("the registers", errno)),
+            },
+        };
+        self.threads.insert(tid, Tracee::Stopped(halt));
+        Ok(true)
+    }
+}
+
+/// Looks whether a tracee has stopped, without consuming that: a signal on its way to the thread survives the end of the
+/// tracer only so (kernel: `wait_task_stopped` clears `exit_code`). A death is consumed: until then an execve(2) in
+/// another thread would wait (`de_thread`).
+fn look(tid: i32) -> Result<Look, Errno> {
+    let all = WaitIdOptions::from_bits_retain(libc::__WALL.cast_unsigned());
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | all;
+    let wait = |options| {
+        let pid = rustix::process::Pid::from_raw(tid).ok_or(Errno::ESRCH)?;
+        rustix::process::waitid(WaitId::Pid(pid), options).map_err(|e| Errno::from_raw(e.raw_os_error()))
+    };
+    match wait(options | WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT) {
+        Ok(None) => Ok(Look::NoNews),
+        Ok(Some(status)) => match status.trapping_signal() {
+            Some(code) => Ok(Look::Stopped { signal: code & 0xff, event: code >> 8 }),
+            None => wait(options).map(|_| Look::Dead),
+        },
+        // An execve(2) in another thread took its id away from it.
+        Err(Errno::ECHILD) => Ok(Look::Dead),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// `/proc/PID/task` of one process, whatever becomes of its pid.
+struct Tasks {
+    dir: OwnedFd,
+}
+
+impl Tasks {
+    fn open(key: ProcKey) -> Result<Self, FreezeError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(format!("/proc/{}/task", key.tgid), flags, Mode::empty());
+        let dir = dir.map_err(|e| gone_or(e, "open"))?;
+        // Compared after it was opened: it is this process's for good.
+        procfs::is_still(key).map_err(unreadable)?;
+        Ok(Self { dir })
+    }
+
+    /// The thread ids.
+    fn list(&self) -> Result<Vec<i32>, FreezeError> {
+        let dir = Dir::read_from(&self.dir).map_err(|e| gone_or(e, "open"))?;
+        let mut tids = Vec::new();
+        for entry in dir {
+            let entry = entry.map_err(|e| gone_or(e, "list"))?;
+            tids.extend(entry.file_name().to_str().ok().and_then(|n| n.parse::<i32>().ok()));
+        }
+        Ok(tids)
+    }
+
+    fn has(&self, tid: i32) -> bool {
+        rustix::fs::accessat(&self.dir, tid.to_string(), Access::EXISTS, AtFlags::empty()).is_ok()
+    }
+
+    fn is_zombie(&self, tid: i32) -> bool {
+        self.status(tid, "State:").is_some_and(|state| state.starts_with(['Z', 'X']))
+    }
+
+    /// Why a thread could not be seized; false if it is dead. The kernel says `EPERM` in every case.
+    fn why_not(&self, tid: i32, errno: Errno) -> Result<bool, FreezeError> {
+        if !self.has(tid) || self.is_zombie(tid) {
+            return Ok(false);
+        }
+        match self.status(tid, "TracerPid:").and_then(|tracer| tracer.parse().ok()) {
+            Some(tracer) if tracer != 0 => Err(FreezeError::Traced(tracer)),
+            _ => Err(FreezeError::NotPermitted { call: "PTRACE_SEIZE", errno }),
+        }
+    }
+
+    /// One value of `/proc/PID/task/TID/status`.
+    fn status(&self, tid: i32, name: &str) -> Option<String> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.dir, format!("{tid}/status"), flags, Mode::empty()).ok()?;
+        let text = std::io::read_to_string(std::fs::File::from(file)).ok()?;
+        text.lines().find_map(|l| l.strip_prefix(name)).map(|value| value.trim().to_owned())
+    }
+}
+
+fn gone_or(errno: rustix::io::Errno, what: &str) -> FreezeError {
+    match errno {
+        rustix::io::Errno::NOENT | rustix::io::Errno::SRCH => FreezeError::Gone,
+        errno => FreezeError::Failed(format!("cannot {what} its threads: {errno}")),
+    }
+}
+
+fn unreadable(error: ReadError) -> FreezeError {
+    match error {
+        ReadError::Gone => FreezeError::Gone,
+        e @ ReadError::Unreadable { .. } => FreezeError::Failed(e.to_string()),
+    }
+}
