@@ -94,7 +94,7 @@ fn a_signal_is_explained_by_its_record() {
     assert_eq!((signal.text("group"), signal.text("signal"), signal.number("step")), ("g", "TERM", 0));
     assert!(signal.flag("verified") && !signal.flag("dry_run"), "{signal:?}");
     assert_eq!(signal.text("/evidence/verdict"), "idle");
-    assert_eq!(signal.thread_states(), ["S"]);
+    assert_eq!(signal.thread_states(), ["t"], "held still for the last look");
     assert_eq!(signal.number("/evidence/children"), 0);
     assert!(signal.number("/evidence/quiet_us") >= 100_000, "{signal:?}");
     assert!(signal.number("since_orphan_us") >= 100_000, "{signal:?}");

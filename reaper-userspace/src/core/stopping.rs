@@ -14,6 +14,18 @@ use super::schedule::Timer;
 use super::tree::NodeId;
 use super::{Core, View};
 
+/// How much a signal that is told of is worth.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It is sent.
+    Real {
+        /// Its process was held still for the last look and until it was sent.
+        frozen: bool,
+    },
+    /// It would have been sent.
+    Rehearsed,
+}
+
 impl Core {
     pub(super) fn on_orphan_due(&mut self, now: Ns, key: ProcKey) {
         let Some(orphan) = self.orphans.get_mut(&key) else { return };
@@ -214,7 +226,8 @@ impl Core {
         if overdue && !seen.ready {
             evidence.because.push_str("; but its group's deadline has passed");
         }
-        self.tell_signal(now, id, (step, signal), evidence, false);
+        let frozen = matches!(sampled, Sampled::Seen(sample) if sample.frozen);
+        self.tell_signal(now, id, (step, signal), evidence, Kind::Real { frozen });
         if let Some(orphan) = self.orphans.get_mut(&key) {
             orphan.phase = Phase::Firing;
         }
@@ -276,11 +289,10 @@ impl Core {
         }
         let stop = &self.rules.groups[orphan.group].stop;
         let Some((step, signal)) = orphan.next_step(stop) else { return };
-        self.tell_signal(now, id, (step, signal), evidence.clone(), true);
+        self.tell_signal(now, id, (step, signal), evidence.clone(), Kind::Rehearsed);
     }
 
-    /// A rehearsed signal was not verified: nobody has been held.
-    fn tell_signal(&mut self, now: Ns, id: NodeId, step: (usize, Signal), evidence: Evidence, dry_run: bool) {
+    fn tell_signal(&mut self, now: Ns, id: NodeId, step: (usize, Signal), evidence: Evidence, kind: Kind) {
         let Some(orphan) = self.orphans.get(&self.tree[id].key()) else { return };
         let (group, proc) = (self.group_name(orphan.group), self.tree.view(id));
         let signal = Event::Signal {
@@ -291,8 +303,8 @@ impl Core {
             evidence,
             since_orphan_us: now.saturating_sub(orphan.since) / 1_000,
             since_idle_us: orphan.idle_since().map_or(0, |t| now.saturating_sub(t) / 1_000),
-            verified: !dry_run,
-            dry_run,
+            verified: kind == Kind::Real { frozen: true },
+            dry_run: kind == Kind::Rehearsed,
         };
         self.record(now, signal);
     }

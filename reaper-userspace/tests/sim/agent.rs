@@ -8,7 +8,7 @@ use std::sync::Arc;
 use reaper::core::Core;
 use reaper::core::effect::Effect;
 use reaper::core::ids::{MS, Ns, ProcKey, SECOND};
-use reaper::core::input::{Fired, Identified, Identity, Input, Parent, Task};
+use reaper::core::input::{Fired, Identified, Identity, Input, Parent, Sampled, Task};
 use reaper::core::records::{Event, Record};
 use reaper::core::rules::{Rules, Signal, When};
 use reaper::core::sample::Depth;
@@ -333,7 +333,10 @@ impl Host {
     fn aim(&mut self, key: ProcKey, depth: Depth) {
         self.held.insert(key);
         self.pass(LOOK);
-        let outcome = self.kernel.sample(key, depth);
+        let mut outcome = self.kernel.sample(key, depth);
+        if let Sampled::Seen(sample) = &mut outcome {
+            sample.frozen = true;
+        }
         self.collect();
         while let Some(entry) = self.entries.pop_front() {
             self.deliver(entry);
