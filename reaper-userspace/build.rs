@@ -1,6 +1,6 @@
-//! Puts the object with the kernel programs into `OUT_DIR`, where the library embeds it.
+//! Puts the objects with the kernel programs into `OUT_DIR`, where the library embeds them.
 //!
-//! The BPF target needs a compiler with the sources of `core` and a linker of its own, so by default the object is
+//! The BPF target needs a compiler with the sources of `core` and a linker of its own, so by default the objects are
 //! empty: `cargo check` and `cargo test` need no BPF toolchain, and an agent built that way says so when it starts.
 //! `REAPER_BPF_TOOLCHAIN` names the rustup toolchain for a real build; `cargo xtask` sets it.
 
@@ -11,8 +11,11 @@ use std::{env, fs};
 use anyhow::{Context as _, Result};
 use aya_build::{Package, Toolchain};
 
-/// The package with the programs, and the name of the object in `OUT_DIR`.
+/// The package with the programs.
 const NAME: &str = "reaper-ebpf";
+
+/// Its objects, by their names in `OUT_DIR`.
+const OBJECTS: [&str; 2] = ["reaper-ebpf", "reaper-observer"];
 
 /// The variable that asks for a real build.
 const TOOLCHAIN: &str = "REAPER_BPF_TOOLCHAIN";
@@ -27,8 +30,10 @@ fn main() -> Result<()> {
         Ok(toolchain) if !toolchain.is_empty() => build(&toolchain),
         _ => {
             let out_dir = env::var_os("OUT_DIR").context("OUT_DIR is not set")?;
-            let object = PathBuf::from(out_dir).join(NAME);
-            fs::write(&object, []).with_context(|| format!("writing {}", object.display()))
+            OBJECTS.iter().try_for_each(|name| {
+                let object = PathBuf::from(&out_dir).join(name);
+                fs::write(&object, []).with_context(|| format!("writing {}", object.display()))
+            })
         }
     }
 }

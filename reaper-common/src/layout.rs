@@ -82,6 +82,18 @@ pub struct Layout {
     pub binprm_filename: i64,
     /// `list_head::next`.
     pub list_next: i64,
+    /// `sock::sk_socket`, or [`MISSING`].
+    pub sock_socket: i64,
+    /// `socket::file`, or [`MISSING`].
+    pub socket_file: i64,
+    /// `file::f_inode`, or [`MISSING`].
+    pub file_inode: i64,
+    /// `inode::i_ino`, or [`MISSING`].
+    pub inode_ino: i64,
+    /// Whether `signal_struct::real_timer` runs: the byte `hrtimer::state` or its successor in it, or [`MISSING`].
+    pub signal_real_timer_queued: i64,
+    /// `signal_struct::it_real_incr`, or [`MISSING`].
+    pub signal_it_real_incr: i64,
     /// 1 if the tracepoint sched_process_exit passes `group_dead` (about 6.16), else 0.
     pub exit_has_group_dead: i64,
 }
@@ -120,6 +132,12 @@ impl Layout {
         mm_arg_end: MISSING,
         binprm_filename: MISSING,
         list_next: MISSING,
+        sock_socket: MISSING,
+        socket_file: MISSING,
+        file_inode: MISSING,
+        inode_ino: MISSING,
+        signal_real_timer_queued: MISSING,
+        signal_it_real_incr: MISSING,
         exit_has_group_dead: MISSING,
     };
 }

@@ -8,6 +8,7 @@
 #![no_std]
 
 pub mod layout;
+pub mod observed;
 
 use core::mem::size_of;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};

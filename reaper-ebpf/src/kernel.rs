@@ -6,9 +6,13 @@
 //! A load through a pointer that has gone bad reads 0 (the kernel handles the fault), it does not crash.
 //!
 //! What is read may change while it is read, as no lock of the kernel is held. RCU keeps the structs themselves alive.
+#![allow(dead_code, reason = "each of the two objects reads its own part")]
+
+use core::ffi::c_void;
 
 use aya_ebpf::Global;
-use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::bindings::seq_file;
+use aya_ebpf::helpers::{bpf_get_current_task_btf, bpf_probe_read_kernel};
 use reaper_common::layout::{Layout, MISSING};
 use reaper_common::{COMM_LEN, Proc, flag};
 
@@ -55,6 +59,33 @@ fn probe<T>(address: *const u8) -> Option<T> {
     unsafe { bpf_probe_read_kernel(address.cast::<T>()) }.ok()
 }
 
+/// `struct bpf_iter__task`, kernel/bpf/task_iter.c: the interface of every iterator over tasks.
+#[repr(C)]
+pub(crate) struct TaskIterator {
+    meta: *const IteratorMeta,
+    /// NULL once, after the last task.
+    task: *const u8,
+}
+
+/// The beginning of `struct bpf_iter_meta`, include/linux/bpf.h.
+#[repr(C)]
+struct IteratorMeta {
+    seq: *mut seq_file,
+}
+
+impl TaskIterator {
+    /// Where to write, and the task.
+    ///
+    /// # Safety
+    /// `ctx` is what the kernel called an iterator over tasks with.
+    #[inline(always)]
+    pub(crate) unsafe fn of(ctx: *mut c_void) -> (*mut seq_file, *const u8) {
+        let ctx: *const Self = ctx.cast();
+        // SAFETY: the caller's; the kernel passes its own `seq_file`.
+        unsafe { ((*(*ctx).meta).seq, (*ctx).task) }
+    }
+}
+
 /// `struct task_struct`: a thread.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -65,6 +96,13 @@ impl Task {
     #[inline(always)]
     pub(crate) fn new(pointer: *const u8) -> Option<Self> {
         (!pointer.is_null()).then_some(Self(pointer))
+    }
+
+    /// The thread that runs. Needs 5.11.
+    #[inline(always)]
+    pub(crate) fn current() -> Option<Self> {
+        // SAFETY: no precondition.
+        Self::new(unsafe { bpf_get_current_task_btf() }.cast())
     }
 
     /// Thread id in the initial pid namespace.
@@ -284,6 +322,21 @@ impl Signal {
         self.bit(offset!(signal_has_child_subreaper_bit))
     }
 
+    /// Whether alarm(2) or setitimer(2) with `ITIMER_REAL` will send a SIGALRM. `None` if this kernel keeps it elsewhere.
+    #[inline(always)]
+    pub(crate) fn has_alarm(self) -> Option<bool> {
+        if offset!(signal_real_timer_queued) == MISSING || offset!(signal_it_real_incr) == MISSING {
+            return None;
+        }
+        // SAFETY: `self` is typed. Between expiry and the delivery of its signal a timer with an interval is not queued, but it
+        // will be (kernel/time/itimer.c, kernel/signal.c `dequeue_signal`).
+        unsafe {
+            let queued: u8 = load(self.0, offset!(signal_real_timer_queued));
+            let interval: u64 = load(self.0, offset!(signal_it_real_incr));
+            Some(queued & 1 != 0 || interval != 0)
+        }
+    }
+
     /// A field of one bit, counted from the lowest bit of the first byte.
     #[inline(always)]
     fn bit(self, bit: i64) -> bool {
@@ -351,6 +404,32 @@ pub(crate) fn binprm_filename(binprm: *const u8) -> Option<*const u8> {
     }
     // SAFETY: `binprm` is the tracepoint's argument.
     Some(unsafe { load(binprm, offset!(binprm_filename)) })
+}
+
+/// Inode number of a `struct sock`, as `/proc/PID/fd` shows it; 0 if it has no inode, or this kernel keeps it elsewhere.
+#[inline(always)]
+pub(crate) fn socket_inode(sock: *const u8) -> u64 {
+    if offset!(sock_socket) == MISSING
+        || offset!(socket_file) == MISSING
+        || offset!(file_inode) == MISSING
+        || offset!(inode_ino) == MISSING
+        || sock.is_null()
+    {
+        return 0;
+    }
+    // SAFETY: `sock` is the tracepoint's argument, and what it points to is typed.
+    unsafe {
+        let socket: *const u8 = load(sock, offset!(sock_socket));
+        if socket.is_null() {
+            return 0;
+        }
+        let file: *const u8 = load(socket, offset!(socket_file));
+        if file.is_null() {
+            return 0;
+        }
+        let inode: *const u8 = load(file, offset!(file_inode));
+        if inode.is_null() { 0 } else { load(inode, offset!(inode_ino)) }
+    }
 }
 
 /// Whether the tracepoint sched_process_exit says itself that the thread is its process's last.

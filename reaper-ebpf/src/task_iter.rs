@@ -6,31 +6,16 @@ use aya_ebpf::bindings::seq_file;
 use aya_ebpf::helpers::bpf_seq_write;
 use reaper_common::{Task as Row, flag, kind};
 
-use crate::kernel::{Signal, Task};
+use crate::kernel::{Signal, Task, TaskIterator};
 use crate::reparent::parent_of;
 use crate::ring;
-
-/// `struct bpf_iter__task`, kernel/bpf/task_iter.c: the interface of every iterator over tasks.
-#[repr(C)]
-struct Context {
-    meta: *const Meta,
-    /// NULL once, after the last task.
-    task: *const u8,
-}
-
-/// The beginning of `struct bpf_iter_meta`, include/linux/bpf.h.
-#[repr(C)]
-struct Meta {
-    seq: *mut seq_file,
-}
 
 /// aya-ebpf has no macro for iterators.
 #[unsafe(no_mangle)]
 #[cfg_attr(target_arch = "bpf", unsafe(link_section = "iter/task"))]
 extern "C" fn process_tasks(ctx: *mut c_void) -> i32 {
-    let ctx: *const Context = ctx.cast();
     // SAFETY: the kernel calls an iterator with its context.
-    let (meta, task) = unsafe { ((*ctx).meta, (*ctx).task) };
+    let (seq, task) = unsafe { TaskIterator::of(ctx) };
     let Some(task) = Task::new(task) else {
         return 0;
     };
@@ -38,8 +23,7 @@ extern "C" fn process_tasks(ctx: *mut c_void) -> i32 {
         && let Some(signal) = task.signal()
         && signal.live() > 0
     {
-        // SAFETY: the kernel passes its own `seq_file`.
-        row(unsafe { (*meta).seq }, task, signal);
+        row(seq, task, signal);
     }
     0
 }

@@ -9,6 +9,10 @@
 use rustc_hash::FxHashMap;
 use thiserror::Error;
 
+mod excerpt;
+
+pub use excerpt::Excerpt;
+
 /// Where the kernel shows its own BTF.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use reaper_common::{self as wire, adopter, flag, kind};
+use reaper_common::{self as wire, adopter, flag, kind, observed::armed};
 use thiserror::Error;
 use zerocopy::FromBytes;
 
@@ -77,6 +77,26 @@ pub fn decode_tasks(bytes: &[u8]) -> Result<Vec<Task>, DecodeError> {
         rest = after;
     }
     Ok(tasks)
+}
+
+/// Decodes the rows of the iterator over watched processes: whether an alarm runs for each, if the kernel tells.
+///
+/// # Errors
+/// [`DecodeError::TooShort`].
+pub fn decode_alarms(bytes: &[u8]) -> Result<Vec<(ProcKey, Option<bool>)>, DecodeError> {
+    let mut rest = bytes;
+    let mut alarms = Vec::new();
+    while !rest.is_empty() {
+        let (row, after) = prefix::<wire::observed::Alarm>(rest)?;
+        let armed = match row.armed {
+            armed::NO => Some(false),
+            armed::YES => Some(true),
+            _ => None,
+        };
+        alarms.push((key(row.proc), armed));
+        rest = after;
+    }
+    Ok(alarms)
 }
 
 /// Copies a struct from the front, wherever it is aligned.

@@ -1,7 +1,8 @@
 //! The kernel's side of the agent: what happens to processes, as inputs of the core.
 //!
 //! [`Probes`] loads the programs of the crate `reaper-ebpf` and attaches them; [`Events`] hands out what they write;
-//! [`Probes::tasks`] dumps all processes. Underneath, [`btf`] reads the kernel's type information, [`offsets`] looks up in it
+//! [`Probes::tasks`] dumps all processes. [`Observer`] looks closer at single processes, with programs that are loaded only while
+//! somebody is watched. Underneath, [`btf`] reads the kernel's type information, [`offsets`] looks up in it
 //! where the programs find what they read, and [`decode`] turns bytes into inputs.
 //!
 //! What this module keeps true:
@@ -17,10 +18,12 @@
 pub mod btf;
 pub mod decode;
 mod events;
+mod observer;
 pub mod offsets;
 mod probes;
 mod tasks;
 
 pub use events::{Drained, Events, FOLLOW_UP};
+pub use observer::{ObserveError, Observer};
 pub use probes::{DEFAULT_RING_BYTES, LoadError, Probes, ProgramStats};
 pub use tasks::SnapshotError;

@@ -9,6 +9,9 @@ use thiserror::Error;
 
 use super::btf::{Btf, BtfError};
 
+/// The tracepoints of sends and receives, which came about 6.3.
+pub const LENGTHS: [&str; 2] = ["sock_send_length", "sock_recv_length"];
+
 /// Bytes of a pointer of the kernel's. BPF programs know only 64 bits.
 const POINTER_BYTES: i64 = 8;
 
@@ -66,8 +69,37 @@ pub fn layout(btf: &Btf<'_>) -> Result<Layout, OffsetError> {
         mm_arg_end: find.optional("mm_struct", &["arg_end"])?,
         binprm_filename: find.optional("linux_binprm", &["filename"])?,
         list_next: find.offset("list_head", &["next"])?,
+        sock_socket: find.optional("sock", &["sk_socket"])?,
+        socket_file: find.optional("socket", &["file"])?,
+        file_inode: find.optional("file", &["f_inode"])?,
+        inode_ino: find.optional("inode", &["i_ino"])?,
+        signal_real_timer_queued: within(
+            find.optional("signal_struct", &["real_timer"])?,
+            // A flag in a byte either way: `HRTIMER_STATE_ENQUEUED` is 1.
+            find.optional("hrtimer", &["is_queued", "state"])?,
+        ),
+        signal_it_real_incr: find.optional("signal_struct", &["it_real_incr"])?,
         exit_has_group_dead: i64::from(find.arguments("sched_process_exit")? > 1),
     })
+}
+
+/// Whether the kernel tells how much is sent and received, and the programs can find out on which socket.
+///
+/// # Errors
+/// [`BtfError`] if the types cannot be followed.
+pub fn tells_traffic(btf: &Btf<'_>, layout: &Layout) -> Result<bool, BtfError> {
+    let fields = [layout.sock_socket, layout.socket_file, layout.file_inode, layout.inode_ino];
+    let mut tells = !fields.contains(&MISSING);
+    for tracepoint in LENGTHS {
+        // The data of whoever attached, sk, ret and flags (include/trace/events/sock.h).
+        tells &= btf.parameters(&format!("btf_trace_{tracepoint}"))? == Some(4);
+    }
+    Ok(tells)
+}
+
+/// The offset of a field of a struct that lies in another one.
+fn within(outer: i64, inner: i64) -> i64 {
+    if outer == MISSING || inner == MISSING { MISSING } else { outer + inner }
 }
 
 /// Lookups that end in an error that names the field.
@@ -140,6 +172,7 @@ mod tests {
         assert_eq!(layout.task_tgid, layout.task_pid + 4);
         assert_eq!(layout.signal_has_child_subreaper_bit, layout.signal_is_child_subreaper_bit + 1);
         assert_eq!(layout.list_next, 0);
+        assert!(layout.signal_real_timer_queued > 0 && layout.signal_it_real_incr > 0);
         assert!(layout.mm_arg_start > 0 && layout.binprm_filename > 0 && layout.signal_nr_threads > 0);
     }
 

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
@@ -13,13 +14,14 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::unistd::{SysconfVar, sysconf};
-use reaper_common::layout;
+use reaper_common::layout::{self, Layout};
 use thiserror::Error;
 use zerocopy::IntoBytes as _;
 
-use super::btf::{self, Btf};
+use super::btf::{self, Btf, Excerpt};
 use super::events::{Events, watch};
-use super::offsets::{self, OffsetError};
+use super::observer::Observer;
+use super::offsets::{self, LENGTHS, OffsetError};
 
 /// The kernel programs, or nothing (see `build.rs`).
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/reaper-ebpf"));
@@ -105,6 +107,7 @@ pub enum LoadError {
 #[derive(Debug)]
 pub struct Probes {
     pub(super) ebpf: Ebpf,
+    observer: Option<Observer>,
 }
 
 /// What a program cost so far.
@@ -132,26 +135,35 @@ impl Probes {
         }
         check_capabilities()?;
         let vmlinux = std::fs::read(btf::VMLINUX).map_err(LoadError::NoBtf)?;
-        let layout = offsets::layout(&Btf::parse(&vmlinux).map_err(OffsetError::from)?)?;
+        let kernel = Kernel::look(&vmlinux)?;
         drop(vmlinux);
         raise_memlock();
 
-        let btf = aya::Btf::from_sys_fs().map_err(|error| LoadError::Object(Box::new(error.into())))?;
-        let mut ebpf = EbpfLoader::new()
-            .btf(Some(&btf))
-            .override_global(layout::SYMBOL, layout.as_bytes(), true)
+        // It would parse the kernel's BTF for relocations, of which the objects have none. Making one parses it all the same:
+        // so there is one, for every load.
+        let mut loader = EbpfLoader::new();
+        let mut ebpf = loader
+            .btf(None)
+            .override_global(layout::SYMBOL, kernel.layout.as_bytes(), true)
             .map_max_entries("EVENTS", ring_size(ring_bytes))
             .load(OBJECT)
             .map_err(|error| LoadError::Object(Box::new(error)))?;
+        let types = kernel.types.for_aya()?;
         for (name, tracepoint) in TRACEPOINTS {
             program::<BtfTracePoint>(&mut ebpf, name)?
-                .load(tracepoint, &btf)
+                .load(tracepoint, &types)
                 .map_err(|error| refused(name, error))?;
         }
         program::<aya::programs::Iter>(&mut ebpf, ITERATOR)?
-            .load("task", &btf)
+            .load("task", &types)
             .map_err(|error| refused(ITERATOR, error))?;
-        Ok(Self { ebpf })
+        let observer = Some(Observer::new(loader, kernel.types, kernel.tells_traffic));
+        Ok(Self { ebpf, observer })
+    }
+
+    /// The observer of single processes. There is one: a second call gives none. It lives on its own.
+    pub fn observer(&mut self) -> Option<Observer> {
+        self.observer.take()
     }
 
     /// Attaches the programs: from here on the ring buffer fills. Take a snapshot afterwards, not before.
@@ -170,8 +182,8 @@ impl Probes {
     /// # Errors
     /// [`LoadError::Map`] on a second call, [`LoadError::Watch`] if the runtime cannot watch the ring buffer.
     pub fn events(&mut self) -> Result<Events, LoadError> {
-        let ring: RingBuf<MapData> = self.take_map("EVENTS")?;
-        let lost: PerCpuArray<MapData, u64> = self.take_map("LOST")?;
+        let ring: RingBuf<MapData> = take_map(&mut self.ebpf, "EVENTS")?;
+        let lost: PerCpuArray<MapData, u64> = take_map(&mut self.ebpf, "LOST")?;
         Events::new(ring, lost).map_err(LoadError::Watch)
     }
 
@@ -205,18 +217,40 @@ impl Probes {
             .filter_map(|name| self.ebpf.program(name).map(|program| stats_of(name, program)))
             .collect::<Result<_, _>>()
     }
+}
 
-    /// Takes a map out of the object.
-    fn take_map<M>(&mut self, map: &'static str) -> Result<M, LoadError>
-    where
-        M: TryFrom<aya::maps::Map, Error = MapError>,
-    {
-        let found = self.ebpf.take_map(map).ok_or_else(|| LoadError::Map {
-            map,
-            reason: "taken already, or not in the object".to_owned(),
-        })?;
-        M::try_from(found).map_err(|error| LoadError::Map { map, reason: error.to_string() })
+/// What the programs need to know of the running kernel.
+struct Kernel {
+    layout: &'static Layout,
+    /// What they attach to.
+    types: Excerpt,
+    tells_traffic: bool,
+}
+
+impl Kernel {
+    fn look(vmlinux: &[u8]) -> Result<Self, OffsetError> {
+        /// A loader that is used again wants to keep it; it does not change while the kernel runs.
+        static LAYOUT: OnceLock<Layout> = OnceLock::new();
+        let btf = Btf::parse(vmlinux)?;
+        let layout = offsets::layout(&btf)?;
+        let tells_traffic = offsets::tells_traffic(&btf, &layout)?;
+        let tracepoints = TRACEPOINTS.iter().map(|&(_, tracepoint)| tracepoint).chain(LENGTHS);
+        let typedefs: Vec<String> = tracepoints.map(|name| format!("btf_trace_{name}")).collect();
+        let typedefs: Vec<&str> = typedefs.iter().map(String::as_str).collect();
+        let types = Excerpt::of(&btf, &typedefs, &["bpf_iter_task"])?;
+        Ok(Self { layout: LAYOUT.get_or_init(|| layout), types, tells_traffic })
     }
+}
+
+/// Takes a map out of an object.
+pub(super) fn take_map<M>(ebpf: &mut Ebpf, map: &'static str) -> Result<M, LoadError>
+where
+    M: TryFrom<aya::maps::Map, Error = MapError>,
+{
+    let found = ebpf
+        .take_map(map)
+        .ok_or_else(|| LoadError::Map { map, reason: "taken already, or not in the object".to_owned() })?;
+    M::try_from(found).map_err(|error| LoadError::Map { map, reason: error.to_string() })
 }
 
 /// A program of the object.
@@ -229,7 +263,7 @@ where
 }
 
 /// An error of aya with the verifier's log shortened.
-fn refused(program: &'static str, error: ProgramError) -> LoadError {
+pub(super) fn refused(program: &'static str, error: ProgramError) -> LoadError {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => LoadError::Refused {
             program,
@@ -295,6 +329,13 @@ fn stats_of(name: &'static str, program: &Program) -> Result<ProgramStats, LoadE
         time: info.run_time(),
         missed: recursion_misses(program.fd().map_err(error)?.as_fd().as_raw_fd()),
     })
+}
+
+/// How often the kernel left a program of the object out (see [`ProgramStats::missed`]).
+pub(super) fn missed_by(ebpf: &Ebpf, name: &'static str) -> Result<u64, LoadError> {
+    let error = |source| LoadError::Program { program: name, source: Box::new(source) };
+    let program = ebpf.program(name).ok_or_else(|| error(ProgramError::NotLoaded))?;
+    Ok(recursion_misses(program.fd().map_err(error)?.as_fd().as_raw_fd()))
 }
 
 /// `recursion_misses` of a program, which aya does not pass on; 0 on kernels that do not count it.

@@ -41,20 +41,26 @@ impl Probes {
     /// # Errors
     /// Every [`SnapshotError`].
     pub fn tasks(&mut self) -> Result<Vec<Task>, SnapshotError> {
-        let iterator = program::<Iter>(&mut self.ebpf, ITERATOR)?;
-        let link = iterator.attach()?;
-        let mut file = iterator.take_link(link)?.into_file()?;
-        let mut rows = Vec::new();
-        let mut buffer = vec![0; READ_BYTES];
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => return Ok(decode_tasks(&rows)?),
-                Ok(read) => rows.extend_from_slice(&buffer[..read]),
-                // The kernel pauses after a million tasks without a row: threads.
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-                Err(error) => return Err(error.into()),
-            }
+        Ok(decode_tasks(&dump(program::<Iter>(&mut self.ebpf, ITERATOR)?)?)?)
+    }
+}
+
+/// Everything that an iterator writes.
+///
+/// # Errors
+/// Every [`SnapshotError`] but those of the program and of the rows.
+pub(super) fn dump(iterator: &mut Iter) -> Result<Vec<u8>, SnapshotError> {
+    let link = iterator.attach()?;
+    let mut file = iterator.take_link(link)?.into_file()?;
+    let mut rows = Vec::new();
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(rows),
+            Ok(read) => rows.extend_from_slice(&buffer[..read]),
+            // The kernel pauses after a million tasks without a row: threads.
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }
