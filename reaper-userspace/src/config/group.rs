@@ -63,6 +63,8 @@ struct Base {
     draft: Draft,
     /// It has not been run against its framework yet.
     observe_only: bool,
+    /// The framework's processes must not be signalled at all.
+    never_enforce: bool,
 }
 
 /// The groups of a file, in its order. Names are unique.
@@ -123,20 +125,8 @@ fn read(cx: &mut Cx<'_>, node: &Node<'_>, lines: &mut HashMap<String, usize>) ->
                 return None;
             }
         };
-        // Whoever writes down the masters has looked at them, and may enforce.
-        if base.observe_only
-            && draft.master.is_none()
-            && let Some(At { at, value: Mode::Enforce }) = mode
-        {
-            observe_only = true;
-            cx.warn(
-                at,
-                &format!(
-                    "the profile {name:?} has not been run against the real framework yet, so this group observes: to \
-                     enforce, write down its [group.master] (`reaper profiles {name}` prints the profile's)",
-                    name = profile.name
-                ),
-            );
+        if let Some(At { at, value: Mode::Enforce }) = mode {
+            observe_only = must_observe(cx, at, profile, &base, draft.master.is_some());
         }
         profile_name = Some(profile.name.to_owned());
         draft = draft.over(base.draft);
@@ -144,6 +134,30 @@ fn read(cx: &mut Cx<'_>, node: &Node<'_>, lines: &mut HashMap<String, usize>) ->
     let name = name.map(|n| n.value).unwrap_or_default();
     let mode = mode.map(|m| m.value).filter(|_| !observe_only).unwrap_or_default();
     resolve(cx, table.at, name, profile_name, mode, draft)
+}
+
+/// Whether a group that is written to enforce observes all the same, which it is told.
+fn must_observe(cx: &mut Cx<'_>, at: usize, profile: &Profile, base: &Base, own_master: bool) -> bool {
+    let name = profile.name;
+    if base.never_enforce {
+        cx.warn(
+            at,
+            &format!("the profile {name:?} only observes, whatever a group says: so does this group"),
+        );
+        return true;
+    }
+    // Whoever writes down the masters has looked at them, and may enforce.
+    if !base.observe_only || own_master {
+        return false;
+    }
+    cx.warn(
+        at,
+        &format!(
+            "the profile {name:?} has not been run against the real framework yet, so this group observes: to enforce, \
+             write down its [group.master] (`reaper profiles {name}` prints the profile's)"
+        ),
+    );
+    true
 }
 
 fn base(profile: &Profile) -> Result<Base, ConfigErrors> {
@@ -157,11 +171,12 @@ fn base(profile: &Profile) -> Result<Base, ConfigErrors> {
 fn read_base(cx: &mut Cx<'_>, document: &Spanned<DeTable<'_>>) -> Base {
     let table = Table::of(cx, 0, document.get_ref(), &PROFILE);
     let observe_only = table.get(cx, "observe_only", boolean).unwrap_or_default();
+    let never_enforce = table.get(cx, "never_enforce", boolean).unwrap_or_default();
     let draft = read_draft(cx, &table, &MASTER, &WORKER);
     if draft.master.is_none() {
         cx.error(0, "this profile has no [master]");
     }
-    Base { draft, observe_only }
+    Base { draft, observe_only, never_enforce }
 }
 
 fn read_draft(cx: &mut Cx<'_>, table: &Table<'_, '_>, master: &Schema, worker: &Schema) -> Draft {

@@ -45,8 +45,10 @@ pub(super) static AGENT: Schema = Schema {
 pub(super) static GROUP: Schema =
     Schema { title: "[[group]]", keys: &["name", "profile", "mode", "master", "worker", "idle", "stop"] };
 /// A file in `profiles/`.
-pub(super) static PROFILE: Schema =
-    Schema { title: "a profile", keys: &["observe_only", "master", "worker", "idle", "stop"] };
+pub(super) static PROFILE: Schema = Schema {
+    title: "a profile",
+    keys: &["observe_only", "never_enforce", "master", "worker", "idle", "stop"],
+};
 pub(super) static MASTER: Schema = Schema { title: "[group.master]", keys: MATCHER };
 pub(super) static WORKER: Schema = Schema { title: "[group.worker]", keys: MATCHER };
 pub(super) static IDLE: Schema = Schema {

@@ -247,13 +247,13 @@ fn profiles() {
     errors(
         "[[group]]\nname = 'a'\nprofile = 'laravel-horison'",
         &expect![[
-            r#"f:3:11: profile: no built-in profile "laravel-horison": there are celery, gunicorn, laravel-horizon, laravel-queue, php-fpm; did you mean "laravel-horizon"?"#
+            r#"f:3:11: profile: no built-in profile "laravel-horison": there are apache, celery, dramatiq, gunicorn, laravel-horizon, laravel-queue, nginx, php-fpm, postgresql, puma, resque, rq, sidekiq, unicorn, uvicorn, uwsgi, node-cluster, pm2, python-multiprocessing, supervisord; did you mean "laravel-horizon"?"#
         ]],
     );
     errors(
         "[[group]]\nname = 'a'\nprofile = 'zzz'",
         &expect![[
-            r#"f:3:11: profile: no built-in profile "zzz": there are celery, gunicorn, laravel-horizon, laravel-queue, php-fpm"#
+            r#"f:3:11: profile: no built-in profile "zzz": there are apache, celery, dramatiq, gunicorn, laravel-horizon, laravel-queue, nginx, php-fpm, postgresql, puma, resque, rq, sidekiq, unicorn, uvicorn, uwsgi, node-cluster, pm2, python-multiprocessing, supervisord"#
         ]],
     );
 }

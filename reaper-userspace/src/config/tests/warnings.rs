@@ -77,15 +77,28 @@ fn workers_that_look_like_masters() {
 /// A profile that has not been run against the real framework does not enforce, unless its user wrote down the masters.
 #[test]
 fn profiles_that_only_observe() {
-    let text = "[[group]]\nname = 'a'\nprofile = 'celery'\nmode = 'enforce'";
+    let text = "[[group]]\nname = 'a'\nprofile = 'resque'\nmode = 'enforce'";
     warnings(
         text,
         &expect![[
-            r#"f:4:8: the profile "celery" has not been run against the real framework yet, so this group observes: to enforce, write down its [group.master] (`reaper profiles celery` prints the profile's)"#
+            r#"f:4:8: the profile "resque" has not been run against the real framework yet, so this group observes: to enforce, write down its [group.master] (`reaper profiles resque` prints the profile's)"#
         ]],
     );
     assert_eq!(Config::parse("f", text).unwrap().rules.groups[0].mode, Mode::Observe);
-    let own = format!("{text}\nmaster.cmdline = 'celery .*worker$'");
+    let own = format!("{text}\nmaster.cmdline = 'resque-pool$'");
     let config = Config::parse("f", &own).unwrap();
     assert_eq!((config.warnings, config.rules.groups[0].mode), (Vec::new(), Mode::Enforce));
+}
+
+/// PostgreSQL's processes are not signalled even for somebody who wrote down the masters.
+#[test]
+fn a_profile_that_never_enforces() {
+    let text = "[[group]]\nname = 'a'\nprofile = 'postgresql'\nmode = 'enforce'\nmaster.comm = 'postgres'";
+    warnings(
+        text,
+        &expect![[
+            r#"f:4:8: the profile "postgresql" only observes, whatever a group says: so does this group"#
+        ]],
+    );
+    assert_eq!(Config::parse("f", text).unwrap().rules.groups[0].mode, Mode::Observe);
 }
