@@ -7,12 +7,12 @@ use clap::Args;
 use serde_json::json;
 
 use crate::output::OutputFormat;
-use crate::profiles;
+use crate::profiles::{self, Profile};
 
 /// Arguments of `reaper profiles`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ProfilesArgs {
-    /// Print this one as TOML
+    /// Print this one as a [[group]] in TOML, to be pasted into a configuration
     pub name: Option<String>,
 }
 
@@ -24,10 +24,11 @@ pub fn run(args: &ProfilesArgs, format: OutputFormat, out: &mut dyn Write) -> an
     let Some(name) = &args.name else {
         for profile in profiles::all() {
             match format {
-                OutputFormat::Human => writeln!(out, "{:<20}{}", profile.name, profile.summary)?,
-                OutputFormat::Json => {
-                    writeln!(out, "{}", json!({ "name": profile.name, "summary": profile.summary }))?;
+                OutputFormat::Human => {
+                    let marked = if profile.observes_only() { " (observes only)" } else { "" };
+                    writeln!(out, "{:<24}{}{marked}", profile.name, profile.summary)?;
                 }
+                OutputFormat::Json => writeln!(out, "{}", described(profile))?,
             }
         }
         return Ok(ExitCode::SUCCESS);
@@ -37,17 +38,24 @@ pub fn run(args: &ProfilesArgs, format: OutputFormat, out: &mut dyn Write) -> an
         anyhow::bail!("there is no built-in profile {name:?}; there are {}", known.join(", "));
     };
     match format {
-        OutputFormat::Human => out.write_all(profile.toml.as_bytes())?,
+        OutputFormat::Human => out.write_all(profile.as_group().as_bytes())?,
         OutputFormat::Json => {
-            writeln!(out, "{}", json!({ "name": name, "summary": profile.summary, "toml": profile.toml }))?;
+            let mut line = described(profile);
+            line["toml"] = json!(profile.as_group());
+            writeln!(out, "{line}")?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
+fn described(profile: &Profile) -> serde_json::Value {
+    json!({ "name": profile.name, "summary": profile.summary, "observe_only": profile.observes_only() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     fn printed(name: Option<&str>, format: OutputFormat) -> String {
         let mut out = Vec::new();
@@ -57,14 +65,40 @@ mod tests {
     }
 
     #[test]
-    fn lists_and_prints() {
-        assert_eq!(printed(None, OutputFormat::Human).lines().count(), profiles::all().len());
-        let celery = printed(Some("celery"), OutputFormat::Human);
-        assert!(celery.parse::<toml::Table>().unwrap().contains_key("master"));
+    fn lists() {
+        let list = printed(None, OutputFormat::Human);
+        assert_eq!(list.lines().count(), profiles::all().len());
+        assert!(list.lines().any(|l| l.starts_with("resque ") && l.ends_with(" (observes only)")), "{list}");
         for line in printed(None, OutputFormat::Json).lines() {
             let line: serde_json::Value = serde_json::from_str(line).unwrap();
-            assert!(line["name"].is_string());
+            assert!(line["name"].is_string() && line["observe_only"].is_boolean());
         }
+    }
+
+    /// What is printed is a configuration, and means the same as `profile = "…"`.
+    #[test]
+    fn prints_a_group_that_can_be_pasted() {
+        for Profile { name, .. } in profiles::all() {
+            let pasted = printed(Some(name), OutputFormat::Human);
+            let pasted = Config::parse(name, &pasted).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(pasted.warnings, [], "{name}");
+            let named = format!("[[group]]\nname = '{name}'\nprofile = '{name}'");
+            let mut named = Config::parse(name, &named).unwrap().rules.groups;
+            assert_eq!(named[0].profile.take().as_deref(), Some(*name));
+            assert_eq!(format!("{:#?}", pasted.rules.groups), format!("{named:#?}"));
+        }
+    }
+
+    #[test]
+    fn keeps_the_comments_that_mean_something_in_a_group() {
+        let group = printed(Some("resque"), OutputFormat::Human);
+        let (head, _) = group.split_once("[[group]]").unwrap();
+        assert!(head.contains("the child: the job") && head.contains("before you enforce"), "{head}");
+        assert!(!group.contains("observe_only") && !group.contains("take this line away"), "{group}");
+        assert!(group.contains("# Finishes the child and goes."), "{group}");
+        let json: serde_json::Value =
+            serde_json::from_str(&printed(Some("resque"), OutputFormat::Json)).unwrap();
+        assert_eq!(json["toml"], group);
     }
 
     #[test]
