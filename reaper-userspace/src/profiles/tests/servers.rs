@@ -177,12 +177,14 @@ fn unicorn() {
             "unicorn|unicorn master -c un.rb -l 127.0.0.1:8006 config.ru",
             "unicorn|unicorn master (old) -c un.rb -l 127.0.0.1:8006 config.ru",
             "unicorn_rails|unicorn_rails master -E production",
+            "unicorn|/usr/bin/ruby3.1 /usr/bin/unicorn -c un.rb",
+            "ruby /usr/bin/bundle exec unicorn -c un.rb",
         ],
         &["unicorn|unicorn worker[0] -c un.rb", "unicorn_rails|unicorn_rails worker[12] -E production"],
         &[
             "vim unicorn worker[0]",
             "tail -f unicorn.log",
-            "ruby /usr/bin/unicorn -c un.rb",
+            "ruby /opt/exporter.rb unicorn",
             "sh -c unicorn master",
         ],
     );
