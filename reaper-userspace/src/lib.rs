@@ -10,6 +10,7 @@ pub mod config;
 pub mod core;
 pub mod event_log;
 pub mod freeze;
+pub mod idle;
 pub mod kernel;
 pub mod output;
 pub mod procfs;

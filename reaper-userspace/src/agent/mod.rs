@@ -29,8 +29,10 @@ use crate::core::ids::{MS, Ns, ProcKey, SECOND};
 use crate::core::input::{Fired, Input, Sampled};
 use crate::core::records::{Event, Record};
 use crate::core::rules::{Group, Mode, Signal};
+use crate::core::sample::Depth;
 use crate::event_log::{EventLog, LogTarget};
 use crate::freeze::FireError;
+use crate::idle::Sampler;
 use crate::kernel::{DEFAULT_RING_BYTES, Events, Probes};
 use crate::procfs;
 use crate::signal::SignalError;
@@ -65,6 +67,7 @@ pub struct Agent {
     needs_place: bool,
     /// Who is aimed at.
     grip: Option<Grip>,
+    sampler: Sampler,
     /// When a dump that failed is tried again.
     resync_at: Option<Ns>,
     /// Why the log could not be written last time, as far as that was said.
@@ -111,6 +114,7 @@ impl Agent {
             about,
             needs_place: false,
             grip: None,
+            sampler: Sampler::new(),
             resync_at: None,
             log_failure: None,
             logs_to_stdout: config.agent.log == LogTarget::Stdout,
@@ -220,18 +224,19 @@ impl Agent {
                 let outcome = procfs::identify(now, key, self.needs_place);
                 self.core.handle(now, Input::Identified { key, outcome });
             }
-            Effect::Sample { key, .. } => {
+            Effect::Sample { key, depth } => {
                 let now = clock::now();
-                let outcome = procfs::sample(now, key);
+                let outcome = self.sampler.sample(now, key, depth, false);
                 self.core.handle(now, Input::Sampled { key, outcome });
             }
-            Effect::Aim { key, .. } => self.aim(key),
+            Effect::Aim { key, depth } => self.aim(key, depth),
             Effect::Fire { key, signal } => {
                 let outcome = self.fire(key, signal);
                 let at = clock::now();
                 self.core.handle(at, Input::Fired { key, at, outcome });
             }
-            Effect::Watch(_) | Effect::Unwatch(_) => {}
+            Effect::Watch(_) => {}
+            Effect::Unwatch(key) => self.sampler.forget(key),
             Effect::Release(_) => self.grip = None,
             Effect::Resync => self.resync(),
             Effect::Persist => self.persist(),
@@ -240,7 +245,7 @@ impl Agent {
 
     /// Holds a process still and looks at it. Whatever the kernel wrote until then is taken in first: the core's last word
     /// is about the present.
-    fn aim(&mut self, key: ProcKey) {
+    fn aim(&mut self, key: ProcKey, depth: Depth) {
         self.grip = None;
         let outcome = match self.log.flush() {
             Err(e) => {
@@ -250,7 +255,8 @@ impl Agent {
                 Ok(grip) => {
                     // First what may take long, then the look, then what has come meanwhile.
                     self.drain();
-                    let outcome = grip.look(procfs::sample(clock::now(), key));
+                    let frozen = matches!(grip, Grip::Frozen(_));
+                    let outcome = grip.look(self.sampler.sample(clock::now(), key, depth, frozen));
                     self.grip = Some(grip);
                     outcome
                 }

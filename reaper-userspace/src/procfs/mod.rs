@@ -5,15 +5,14 @@
 //! not UTF-8 is replaced, never an error.
 
 mod identity;
-mod sample;
 
+use std::fs::File;
 use std::io::Read as _;
 
 use ::procfs::process::{Process, Stat};
 use ::procfs::{FromRead as _, ProcError};
 
 pub use identity::identify;
-pub use sample::sample;
 
 use crate::core::ids::{Ns, ProcKey};
 
@@ -36,14 +35,14 @@ pub enum ReadError {
 }
 
 /// One opened process directory whose start time has been checked.
-struct Opened {
-    pid: u32,
-    dir: Process,
-    stat: Stat,
+pub(crate) struct Opened {
+    pub(crate) pid: u32,
+    pub(crate) dir: Process,
+    pub(crate) stat: Stat,
 }
 
 impl Opened {
-    fn open(key: ProcKey) -> Result<Self, ReadError> {
+    pub(crate) fn open(key: ProcKey) -> Result<Self, ReadError> {
         let pid = key.tgid;
         let raw = i32::try_from(pid).map_err(|_| ReadError::Gone)?;
         let dir = Process::new(raw).map_err(|e| read_error(pid, "", &e))?;
@@ -60,8 +59,13 @@ impl Opened {
         Ok(opened)
     }
 
-    fn read(&self, file: &str) -> Result<String, ReadError> {
+    pub(crate) fn read(&self, file: &str) -> Result<String, ReadError> {
         read(self.pid, &self.dir, file)
+    }
+
+    /// A file or directory below `/proc/PID`, opened for reading.
+    pub(crate) fn file(&self, file: &str) -> Result<File, ReadError> {
+        self.dir.open_relative(file).map_err(|e| read_error(self.pid, file, &e))
     }
 
     fn has_live_thread(&self) -> bool {
@@ -106,7 +110,7 @@ fn read(pid: u32, dir: &Process, file: &str) -> Result<String, ReadError> {
     })
 }
 
-fn stat_of(pid: u32, text: &str) -> Result<Stat, ReadError> {
+pub(crate) fn stat_of(pid: u32, text: &str) -> Result<Stat, ReadError> {
     Stat::from_read(text.as_bytes()).map_err(|e| read_error(pid, "stat", &e))
 }
 

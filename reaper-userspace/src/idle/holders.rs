@@ -1,0 +1,141 @@
+//! Which processes have a pipe or socket open: one walk over `/proc/*/fd`, shared by everybody who asks for a while.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+use rustix::fs::{Dir, Mode, OFlags, open, openat, readlinkat};
+use rustix::io::Errno;
+
+use super::files::inode_of;
+
+/// A walk is used for this long at least.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// And this many times as long as it took, so that walking stays below a twentieth of the time.
+const SHARE: u32 = 20;
+
+/// Who holds what.
+#[derive(Debug)]
+pub(super) struct Holders {
+    proc: PathBuf,
+    walk: Option<Walk>,
+}
+
+#[derive(Debug)]
+struct Walk {
+    /// When it began, and ended.
+    at: Instant,
+    end: Instant,
+    /// By inode. `None`: somebody's descriptors could not be seen, so nothing is known of anybody's.
+    by_inode: Option<FxHashMap<u64, Vec<u32>>>,
+}
+
+impl Holders {
+    pub(super) fn new() -> Self {
+        Self { proc: PathBuf::from("/proc"), walk: None }
+    }
+
+    /// Who besides `pid` has this pipe or socket open, by pid. `None` if that is not known, as of a descriptor that `pid` has
+    /// got since the last walk.
+    pub(super) fn besides(&mut self, pid: u32, inode: u64) -> Option<Vec<u32>> {
+        let now = Instant::now();
+        let fresh = |w: &Walk| {
+            let took = w.end.saturating_duration_since(w.at);
+            now.saturating_duration_since(w.end) < SHORTEST.max(took * SHARE)
+        };
+        if !self.walk.as_ref().is_some_and(fresh) {
+            let by_inode = walk(&self.proc);
+            self.walk = Some(Walk { at: now, end: Instant::now(), by_inode });
+        }
+        let all = self.walk.as_ref()?.by_inode.as_ref()?.get(&inode)?;
+        all.contains(&pid).then(|| all.iter().copied().filter(|p| *p != pid).collect())
+    }
+}
+
+fn walk(proc: &Path) -> Option<FxHashMap<u64, Vec<u32>>> {
+    let mut by_inode: FxHashMap<u64, Vec<u32>> = FxHashMap::default();
+    let directory = open(proc, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    for entry in Dir::read_from(&directory).ok()? {
+        let entry = entry.ok()?;
+        let Some(pid) = entry.file_name().to_str().ok().and_then(|n| n.parse::<u32>().ok()) else { continue };
+        match inodes(&directory, pid) {
+            Ok(inodes) => inodes.into_iter().for_each(|inode| by_inode.entry(inode).or_default().push(pid)),
+            Err(Errno::NOENT | Errno::SRCH) => {}
+            Err(e) => {
+                tracing::debug!("/proc/{pid}/fd: {e}: who holds which pipe is not known");
+                return None;
+            }
+        }
+    }
+    Some(by_inode)
+}
+
+/// The pipes and sockets of one process, each once.
+fn inodes(proc: impl std::os::fd::AsFd, pid: u32) -> Result<Vec<u64>, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = openat(proc, format!("{pid}/fd"), flags, Mode::empty())?;
+    let mut inodes = Vec::new();
+    let mut buffer = Vec::with_capacity(256);
+    for entry in Dir::read_from(&directory)? {
+        let entry = entry?;
+        if entry.file_name().to_bytes().starts_with(b".") {
+            continue;
+        }
+        let link = match readlinkat(&directory, entry.file_name(), std::mem::take(&mut buffer)) {
+            Ok(link) => link,
+            // Closed meanwhile.
+            Err(Errno::NOENT) => continue,
+            Err(e) => return Err(e),
+        };
+        inodes.extend(link.to_str().ok().and_then(inode_of));
+        buffer = link.into_bytes();
+    }
+    inodes.sort_unstable();
+    inodes.dedup();
+    Ok(inodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A made-up /proc: who has which links.
+    fn proc(processes: &[(u32, &[&str])]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().expect("a directory");
+        for (pid, links) in processes {
+            let fd = root.path().join(pid.to_string()).join("fd");
+            std::fs::create_dir_all(&fd).expect("made");
+            for (n, link) in links.iter().enumerate() {
+                symlink(link, fd.join(n.to_string())).expect("made");
+            }
+        }
+        root
+    }
+
+    #[test]
+    fn finds_the_others() {
+        let root = proc(&[
+            (10, &["pipe:[7]", "socket:[8]", "/dev/null", "pipe:[7]"]),
+            (11, &["pipe:[7]"]),
+            (12, &["/pipe:[7]", "anon_inode:[eventpoll]"]),
+        ]);
+        std::fs::create_dir(root.path().join("13")).expect("one that is gone");
+        let mut holders = Holders { proc: root.path().to_owned(), walk: None };
+        assert_eq!(holders.besides(10, 7), Some(vec![11]));
+        assert_eq!(holders.besides(10, 8), Some(vec![]));
+        assert_eq!(holders.besides(11, 8), None, "it did not have it then");
+        assert_eq!(holders.besides(10, 9), None, "nobody had");
+    }
+
+    #[test]
+    fn knows_nothing_if_somebody_cannot_be_read() {
+        let root = proc(&[(10, &["pipe:[7]"])]);
+        std::fs::create_dir(root.path().join("11")).expect("made");
+        std::fs::write(root.path().join("11/fd"), "").expect("not a directory");
+        let mut holders = Holders { proc: root.path().to_owned(), walk: None };
+        assert_eq!(holders.besides(10, 7), None);
+    }
+}
