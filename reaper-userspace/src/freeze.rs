@@ -103,9 +103,16 @@ pub enum FireError {
 #[derive(Debug)]
 pub struct Frozen {
     key: ProcKey,
-    halts: BTreeMap<u32, Halt>,
+    stopped: Stopped,
     /// `None` once the thread was told how it ends.
     freezer: Option<Freezer>,
+}
+
+/// How stopping it went.
+#[derive(Debug)]
+struct Stopped {
+    halts: BTreeMap<u32, Halt>,
+    took: Duration,
 }
 
 #[derive(Debug)]
@@ -134,7 +141,7 @@ pub fn freeze(held: Arc<Held>) -> Result<Frozen, FreezeError> {
         .spawn(run)
         .map_err(|e: io::Error| FreezeError::Failed(format!("no thread to freeze it: {e}")))?;
     match frozen.recv() {
-        Ok(Ok(halts)) => Ok(Frozen { key, halts, freezer: Some(Freezer { orders, thread }) }),
+        Ok(Ok(stopped)) => Ok(Frozen { key, stopped, freezer: Some(Freezer { orders, thread }) }),
         Ok(Err(why)) => Err(why),
         Err(_) => Err(FreezeError::Failed("the freezer's thread ended unexpectedly".to_owned())),
     }
@@ -148,12 +155,17 @@ impl Frozen {
 
     /// What each thread was doing when it was stopped, by thread id.
     pub fn halts(&self) -> &BTreeMap<u32, Halt> {
-        &self.halts
+        &self.stopped.halts
+    }
+
+    /// From the first `PTRACE_SEIZE` until the last thread had stopped.
+    pub fn took(&self) -> Duration {
+        self.stopped.took
     }
 
     /// Whether somebody else had stopped it before.
     pub fn was_stopped(&self) -> bool {
-        self.halts.values().any(|h| *h == Halt::Stopped)
+        self.stopped.halts.values().any(|h| *h == Halt::Stopped)
     }
 
     /// Says in a sample that was taken meanwhile what the state letter `t` hides: who was running is told by
@@ -162,7 +174,7 @@ impl Frozen {
     pub fn mark(&self, sample: &mut Sample) {
         sample.frozen = true;
         for thread in sample.threads.iter_mut().filter(|t| !matches!(t.state, 'Z' | 'X')) {
-            match self.halts.get(&thread.tid) {
+            match self.stopped.halts.get(&thread.tid) {
                 _ if thread.state != 't' => sample.frozen = false,
                 None => sample.frozen = false,
                 Some(Halt::Blocked) => {}
@@ -204,17 +216,14 @@ impl Drop for Frozen {
 }
 
 /// The freezer's thread: from its first request to its end nobody is held longer than [`LONGEST`].
-fn freezer(
-    held: &Held,
-    outcome: &SyncSender<Result<BTreeMap<u32, Halt>, FreezeError>>,
-    orders: &Receiver<Order>,
-) {
+fn freezer(held: &Held, outcome: &SyncSender<Result<Stopped, FreezeError>>, orders: &Receiver<Order>) {
     if let Err(e) = nix::sys::prctl::set_timerslack(TIMER_SLACK_NS) {
         tracing::debug!("the freezer's timer slack stays as it is: {e}");
     }
-    let end = Instant::now() + LONGEST;
+    let begun = Instant::now();
+    let end = begun + LONGEST;
     let mut tracees = Tracees::default();
-    let stopped = tracees.seize_all(held.key(), end);
+    let stopped = tracees.seize_all(held.key(), end).map(|halts| Stopped { halts, took: begun.elapsed() });
     let failed = stopped.is_err();
     // Letting go comes before saying so: who hears of a failure may look at the process as it is.
     if failed {

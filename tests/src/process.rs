@@ -3,7 +3,7 @@
 //! What it keeps true: a signal goes through a pidfd, to a process that this test started itself or whose command
 //! line was seen to carry the test's token *after* the pidfd was opened. Nothing is ever signalled by a bare pid.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -34,6 +34,28 @@ pub fn stop_oneself() {
     unsafe {
         libc::syscall(libc::SYS_kill, libc::syscall(libc::SYS_getpid), libc::SIGSTOP);
     }
+}
+
+/// Ends the calling process at once, as the kernel does when memory runs out.
+pub fn kill_oneself() -> ! {
+    // SAFETY: plain system calls.
+    unsafe {
+        libc::syscall(libc::SYS_kill, libc::syscall(libc::SYS_getpid), libc::SIGKILL);
+    }
+    unreachable!("SIGKILL cannot be survived")
+}
+
+/// What a queued signal carries, as the kernel reads it (`siginfo_t` with `SI_QUEUE`, 64-bit).
+#[repr(C)]
+struct QueuedInfo {
+    signo: i32,
+    errno: i32,
+    code: i32,
+    padding: i32,
+    pid: i32,
+    uid: u32,
+    value: u64,
+    rest: [u64; 12],
 }
 
 impl Proc {
@@ -85,6 +107,27 @@ impl Proc {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
             Err(e) => panic!("signal {signal:?} to {}: {e}", self.pid),
         }
+    }
+
+    /// Sends it a real-time signal with a value, as sigqueue(3) does.
+    pub fn queue(&self, signal: i32, value: u32) {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let info = QueuedInfo {
+            signo: signal,
+            errno: 0,
+            code: libc::SI_QUEUE,
+            padding: 0,
+            pid,
+            uid: 0,
+            value: value.into(),
+            rest: [0; 12],
+        };
+        assert_eq!(size_of::<QueuedInfo>(), size_of::<libc::siginfo_t>());
+        // SAFETY: the pointer is to a live value of the size of a siginfo_t.
+        let sent = unsafe {
+            libc::syscall(libc::SYS_pidfd_send_signal, self.fd.as_raw_fd(), signal, &raw const info, 0)
+        };
+        assert_eq!(sent, 0, "{}", std::io::Error::last_os_error());
     }
 
     /// Kills it and waits until it has died.

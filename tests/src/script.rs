@@ -60,6 +60,17 @@ pub enum Op {
     Uninterruptible(String),
     /// Stop oneself with SIGSTOP.
     Stop,
+    /// So many threads, each of which starts and awaits one other after the other.
+    Churn(usize),
+    /// One read(2) after the other that always gets something.
+    ReadOn,
+    /// Append the value of every `SIGRTMIN + 1` (4 bytes each) to this file of the scene.
+    NoteValues(String),
+    /// Freeze the process that wrote this into the ledger, write `frozen` into it, and be killed.
+    FreezeAndDie(String),
+    /// Append a line to the ledger for whatever wait(2) says of any child, stops included, and a byte to the file
+    /// `sigchld` for every `SIGCHLD`; for ever.
+    TellChildren,
     /// Wait until no child is left.
     WaitChildren,
     /// Wait for any one child and exit as it did.

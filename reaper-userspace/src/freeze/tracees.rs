@@ -26,6 +26,9 @@ const EAGER_LOOKS: u32 = 16;
 /// The pause after that.
 const PAUSE: Duration = Duration::from_micros(30);
 
+/// A thread that could not be seized for no reason that can be seen is tried so often again.
+const ATTEMPTS: u32 = 3;
+
 /// `PTRACE_EVENT_STOP` (linux/ptrace.h; not in the libc crate for every target): the stop that `PTRACE_INTERRUPT` makes.
 const EVENT_STOP: i32 = 128;
 
@@ -117,11 +120,17 @@ impl Tracees {
     /// Seizes a thread and tells it to stop. False if it is dead.
     fn seize(&mut self, tasks: &Tasks, tid: i32) -> Result<bool, FreezeError> {
         let pid = Pid::from_raw(tid);
-        match ptrace::seize(pid, Options::empty()) {
-            Ok(()) => {}
-            Err(Errno::ESRCH) => return Ok(false),
-            Err(errno) => return tasks.why_not(tid, errno),
+        let mut attempt = ptrace::seize(pid, Options::empty());
+        for _ in 0..ATTEMPTS {
+            match attempt {
+                Ok(()) => break,
+                Err(Errno::ESRCH) => return Ok(false),
+                Err(errno) if !tasks.may_be_seized(tid, errno)? => return Ok(false),
+                // It was a zombie, and an execve(2) in another thread gave its id to that one since.
+                Err(_) => attempt = ptrace::seize(pid, Options::empty()),
+            }
         }
+        attempt.map_err(|errno| FreezeError::NotPermitted { call: "PTRACE_SEIZE", errno })?;
         // Only now its id means this thread for good. If it is nobody of this process, the end of this thread lets go.
         if !tasks.has(tid) && !matches!(look(tid), Ok(Look::Dead)) {
             return Err(FreezeError::Failed(format!("thread id {tid} has become another process's")));
@@ -245,14 +254,17 @@ impl Tasks {
         self.status(tid, "State:").is_some_and(|state| state.starts_with(['Z', 'X']))
     }
 
-    /// Why a thread could not be seized; false if it is dead. The kernel says `EPERM` in every case.
-    fn why_not(&self, tid: i32, errno: Errno) -> Result<bool, FreezeError> {
+    /// Whether a thread that could not be seized is alive and nobody's. The kernel says `EPERM` in every case.
+    fn may_be_seized(&self, tid: i32, errno: Errno) -> Result<bool, FreezeError> {
+        if errno != Errno::EPERM {
+            return Err(FreezeError::NotPermitted { call: "PTRACE_SEIZE", errno });
+        }
         if !self.has(tid) || self.is_zombie(tid) {
             return Ok(false);
         }
         match self.status(tid, "TracerPid:").and_then(|tracer| tracer.parse().ok()) {
             Some(tracer) if tracer != 0 => Err(FreezeError::Traced(tracer)),
-            _ => Err(FreezeError::NotPermitted { call: "PTRACE_SEIZE", errno }),
+            _ => Ok(true),
         }
     }
 

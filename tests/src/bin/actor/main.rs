@@ -9,6 +9,8 @@
     reason = "a broken actor shows up as a test that waits for its ledger"
 )]
 
+mod targets;
+
 use std::ffi::{CString, OsStr, c_int, c_void};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -27,7 +29,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigEvent, SigHandler, SigSet, SigevNo
 use nix::sys::stat::Mode;
 use nix::sys::time::TimeSpec;
 use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
-use nix::sys::wait::{WaitStatus, wait};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, wait, waitpid};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{ForkResult, User, alarm, execv, execve, mkfifo, setgid, setgroups, setsid, setuid};
 use procfs::process::Process;
@@ -118,6 +120,11 @@ impl Actor {
             Op::MountProc => mount_proc(),
             Op::Uninterruptible(name) => self.uninterruptible(name),
             Op::Stop => reaper_tests::process::stop_oneself(),
+            Op::Churn(threads) => targets::churn(*threads),
+            Op::ReadOn => targets::read_on(),
+            Op::NoteValues(name) => targets::note_values(&self.dir.join(name)),
+            Op::FreezeAndDie(name) => self.freeze_and_die(name),
+            Op::TellChildren => self.tell_children(),
             Op::WaitChildren => while wait() != Err(Errno::ECHILD) {},
             Op::ExitLikeChild => loop {
                 match wait() {
@@ -235,6 +242,28 @@ impl Actor {
         let line = format!("{event} {pid} {start} {} {ppid}\n", now_ns());
         let mut ledger = OpenOptions::new().append(true).open(self.dir.join(LEDGER)).unwrap();
         ledger.write_all(line.as_bytes()).unwrap();
+    }
+
+    fn freeze_and_die(&self, name: &str) {
+        let ledger = fs::read_to_string(self.dir.join(LEDGER)).unwrap();
+        let line = ledger.lines().find(|l| l.split(' ').next() == Some(name)).unwrap();
+        let mut words = line.split(' ').skip(1);
+        let mut number = || words.next().unwrap().parse::<u64>().unwrap();
+        let _frozen = targets::freeze(number(), number());
+        self.ledger("frozen");
+        reaper_tests::process::kill_oneself();
+    }
+
+    fn tell_children(&mut self) {
+        targets::note_sigchld(&self.dir.join("sigchld"));
+        self.ledger("watching");
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WUNTRACED | WaitPidFlag::WCONTINUED)) {
+                Ok(status) => self.ledger(&format!("{status:?}").replace(' ', "")),
+                Err(Errno::EINTR) => {}
+                Err(_) => self.doze(None, None),
+            }
+        }
     }
 
     fn uninterruptible(&self, name: &str) {
