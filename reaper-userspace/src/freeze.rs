@@ -18,6 +18,7 @@
 //!
 //! Nothing is judged here, and nobody is signalled but through [`Held::send`].
 
+mod alarm;
 mod registers;
 mod tracees;
 
@@ -25,7 +26,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::thread::{Builder, JoinHandle};
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -34,10 +35,14 @@ use crate::core::ids::ProcKey;
 use crate::core::rules::Signal;
 use crate::core::sample::{Sample, Wait};
 use crate::signal::{Held, SignalError};
+use alarm::Alarm;
 use tracees::Tracees;
 
 /// From the first `PTRACE_SEIZE` to the last detach, no process is held longer.
 pub const LONGEST: Duration = Duration::from_millis(50);
+
+/// The agent waits so long for the freezer, which may have to wait for a CPU.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The freezer's sleeps are some tens of microseconds; the default slack would more than double them.
 const TIMER_SLACK_NS: u64 = 1_000;
@@ -80,6 +85,9 @@ pub enum FreezeError {
     /// Threads came and went without an end.
     #[error("its threads came and went for {} ms", LONGEST.as_millis())]
     Unsettled,
+    /// The kernel did not answer in time. A thread of the process is in execve(2).
+    #[error("the kernel did not answer within {ms} ms", ms = LONGEST.as_millis())]
+    NoAnswer,
     /// Something else went wrong.
     #[error("{0}")]
     Failed(String),
@@ -94,9 +102,6 @@ pub enum FireError {
     /// It could not be signalled.
     #[error(transparent)]
     Signal(#[from] SignalError),
-    /// The freezer's thread has panicked, which let go of it too.
-    #[error("the freezer's thread ended unexpectedly, so it was let go")]
-    Lost,
 }
 
 /// A process of which every thread is stopped, for [`LONGEST`] at most. Dropping it lets go.
@@ -104,8 +109,8 @@ pub enum FireError {
 pub struct Frozen {
     key: ProcKey,
     stopped: Stopped,
-    /// `None` once the thread was told how it ends.
-    freezer: Option<Freezer>,
+    /// `None` once the freezer was told how it ends.
+    orders: Option<Sender<Order>>,
 }
 
 /// How stopping it went.
@@ -113,12 +118,6 @@ pub struct Frozen {
 struct Stopped {
     halts: BTreeMap<u32, Halt>,
     took: Duration,
-}
-
-#[derive(Debug)]
-struct Freezer {
-    orders: Sender<Order>,
-    thread: JoinHandle<()>,
 }
 
 /// What the agent wants; each is the last.
@@ -136,14 +135,18 @@ pub fn freeze(held: Arc<Held>) -> Result<Frozen, FreezeError> {
     let (orders, inbox) = channel();
     let (outcome, frozen) = sync_channel(1);
     let run = move || freezer(&held, &outcome, &inbox);
-    let thread = Builder::new()
+    Builder::new()
         .name("reaper-freezer".to_owned())
         .spawn(run)
         .map_err(|e: io::Error| FreezeError::Failed(format!("no thread to freeze it: {e}")))?;
-    match frozen.recv() {
-        Ok(Ok(stopped)) => Ok(Frozen { key, stopped, freezer: Some(Freezer { orders, thread }) }),
+    match frozen.recv_timeout(PATIENCE) {
+        Ok(Ok(stopped)) => Ok(Frozen { key, stopped, orders: Some(orders) }),
         Ok(Err(why)) => Err(why),
-        Err(_) => Err(FreezeError::Failed("the freezer's thread ended unexpectedly".to_owned())),
+        // If it finds out later after all, nobody wants it any more, and it lets go.
+        Err(RecvTimeoutError::Timeout) => Err(FreezeError::NoAnswer),
+        Err(RecvTimeoutError::Disconnected) => {
+            Err(FreezeError::Failed("the freezer's thread ended unexpectedly".to_owned()))
+        }
     }
 }
 
@@ -193,23 +196,19 @@ impl Frozen {
     /// # Errors
     /// Nothing was sent: see [`FireError`].
     pub fn fire(mut self, signal: Signal) -> Result<(), FireError> {
-        let Some(freezer) = self.freezer.take() else { return Err(FireError::LetGo) };
         let (answer, sent) = sync_channel(1);
-        let told = freezer.orders.send(Order::Fire(signal, answer)).is_ok();
-        match sent.recv() {
-            Ok(outcome) if told => outcome,
-            _ if freezer.thread.join().is_ok() => Err(FireError::LetGo),
-            _ => Err(FireError::Lost),
-        }
+        let told = self.orders.take().is_some_and(|orders| orders.send(Order::Fire(signal, answer)).is_ok());
+        // Nobody takes the order or answers it: the thread has ended, and that has let go.
+        if told { sent.recv().unwrap_or(Err(FireError::LetGo)) } else { Err(FireError::LetGo) }
     }
 }
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        let Some(freezer) = self.freezer.take() else { return };
+        let Some(orders) = self.orders.take() else { return };
         let (answer, released) = sync_channel(1);
-        // If nobody takes the order or answers it, the thread has ended, and that has let go.
-        if freezer.orders.send(Order::Release(answer)).is_ok() {
+        // Likewise.
+        if orders.send(Order::Release(answer)).is_ok() {
             let _ = released.recv();
         }
     }
@@ -222,6 +221,14 @@ fn freezer(held: &Held, outcome: &SyncSender<Result<Stopped, FreezeError>>, orde
     }
     let begun = Instant::now();
     let end = begun + LONGEST;
+    let _alarm = match Alarm::set(LONGEST) {
+        Ok(alarm) => alarm,
+        Err(e) => {
+            // If the agent has given up waiting, there is nobody to tell.
+            let _ = outcome.send(Err(FreezeError::Failed(format!("no alarm for the freezer: {e}"))));
+            return;
+        }
+    };
     let mut tracees = Tracees::default();
     let stopped = tracees.seize_all(held.key(), end).map(|halts| Stopped { halts, took: begun.elapsed() });
     let failed = stopped.is_err();

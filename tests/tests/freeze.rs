@@ -392,30 +392,32 @@ fn who_is_traced_already_is_refused() {
 }
 
 /// execve(2) from a thread that is not the leader waits until every other thread has been waited for, by its tracer too.
+/// The kernel does not let a tracer seize a thread meanwhile, so the two may wait for each other: the freezer gives in.
 #[test]
 fn an_exec_meanwhile_goes_through() {
-    let scene = Scene::new();
-    let again = |next| {
-        let mut ops = vec![Op::Thread(vec![Op::Forever]); 3];
-        ops.extend([Op::Thread(vec![exec("worker", next)]), Op::Forever]);
-        ops
-    };
-    let ops = (0..20).fold(vec![note("end"), Op::Forever], |next, _| again(next));
-    let w = target(&scene, ops);
-    let end = Instant::now() + PATIENCE;
-    let (mut holds, mut misses) = (0, 0);
-    while !scene.said("end") && Instant::now() < end {
-        match try_freeze(&w) {
-            Ok(held) => {
-                holds += 1;
-                drop(held);
+    for _ in 0..5 {
+        let scene = Scene::new();
+        let again = |next| {
+            let mut ops = vec![Op::Thread(vec![Op::Forever]); 3];
+            ops.extend([Op::Thread(vec![exec("worker", next)]), Op::Forever]);
+            ops
+        };
+        let w = target(&scene, (0..20).fold(vec![note("end"), Op::Forever], |next, _| again(next)));
+        let end = Instant::now() + PATIENCE;
+        let (mut holds, mut misses) = (0, 0);
+        while !scene.said("end") && Instant::now() < end {
+            match try_freeze(&w) {
+                Ok(_) => holds += 1,
+                Err(FreezeError::NotStopped(_) | FreezeError::Unsettled | FreezeError::NoAnswer) => {
+                    misses += 1;
+                }
+                Err(e) => panic!("{e}"),
             }
-            Err(FreezeError::NotStopped(_) | FreezeError::Unsettled) => misses += 1,
-            Err(e) => panic!("{e}"),
         }
+        assert!(scene.said("end"), "{holds} holds, {misses} misses");
+        println!("{holds} holds, {misses} misses");
+        is_let_go(&w);
     }
-    assert!(scene.said("end"), "{holds} holds, {misses} misses");
-    is_let_go(&w);
 }
 
 #[test]

@@ -4,15 +4,23 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use anyhow::Context as _;
 use clap::Args;
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, fork, pause};
 use rustix::process::{Resource, getrlimit};
 
 use crate::agent::preflight::{self, Check, Outcome};
 use crate::agent::{DEFAULT_CONFIG, socket};
 use crate::config::Config;
+use crate::core::rules::Signal;
+use crate::freeze::freeze;
 use crate::kernel::{DEFAULT_RING_BYTES, LoadError, Probes};
 use crate::output::{OutputFormat, escape};
+use crate::procfs;
+use crate::signal::Held;
 
 /// Descriptors the agent may need at once: an orphan being stopped holds one, /proc files a few.
 const DESCRIPTORS: u64 = 1024;
@@ -88,18 +96,61 @@ fn programs(able: bool) -> Check {
     }
 }
 
-/// Needed for reading what a worker of another user waits for.
+/// Needed for reading what a worker of another user waits for, and for holding it still for the last look: a process of
+/// its own is held for real, and let go again.
 fn ptrace() -> Check {
-    const SCOPE: &str = "/proc/sys/kernel/yama/ptrace_scope";
-    match fs::read_to_string(SCOPE).map(|s| s.trim().to_owned()) {
-        Ok(scope) if scope == "3" => Check::bad(
-            "ptrace",
-            Outcome::Warning,
-            "switched off for everybody (ptrace_scope 3)",
-            "Set kernel.yama.ptrace_scope to 2 or less and restart the host.",
+    const NAME: &str = "ptrace";
+    let scope = match fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope") {
+        Ok(scope) => format!("ptrace_scope {}", scope.trim()),
+        Err(_) => "no Yama".to_owned(),
+    };
+    match Sleeper::start().and_then(|child| Ok(freeze(child.held.clone()).map(|frozen| frozen.took())?)) {
+        Ok(took) => Check::ok(
+            NAME,
+            format!("permitted ({scope}); a process was held still after {} us", took.as_micros()),
         ),
-        Ok(scope) => Check::ok("ptrace", format!("permitted (ptrace_scope {scope})")),
-        Err(_) => Check::ok("ptrace", "permitted (no Yama)"),
+        Err(e) => Check::bad(
+            NAME,
+            Outcome::Warning,
+            format!("no process can be held still for the last look before a signal: {e:#} ({scope})"),
+            "Signals are sent without that look. Give it CAP_SYS_PTRACE, let seccomp pass ptrace(2), and set \
+             kernel.yama.ptrace_scope to 2 or less (from 3 that takes a restart of the host).",
+        ),
+    }
+}
+
+/// A child that sleeps until it is dropped.
+struct Sleeper {
+    held: Arc<Held>,
+    pid: Pid,
+}
+
+impl Sleeper {
+    fn start() -> anyhow::Result<Self> {
+        // SAFETY: the child makes system calls only, and ends with its parent.
+        let pid = match unsafe { fork() }.context("fork")? {
+            ForkResult::Parent { child } => child,
+            ForkResult::Child => {
+                let bound = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+                while bound.is_ok() {
+                    pause();
+                }
+                // SAFETY: ends the child without running what belongs to its parent.
+                unsafe { nix::libc::_exit(1) }
+            }
+        };
+        // Until it is waited for, its pid is its own.
+        let key = procfs::key(pid.as_raw().unsigned_abs())?;
+        Ok(Self { held: Arc::new(Held::open(key)?), pid })
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let ended = self.held.send(Signal(nix::libc::SIGKILL)).map_err(anyhow::Error::from);
+        if let Err(e) = ended.and_then(|()| Ok(waitpid(self.pid, None)?)) {
+            tracing::debug!("the process that was held still ends with this one: {e:#}");
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use rustix::fs::{Access, AtFlags, Dir, Mode, OFlags};
 use rustix::process::{WaitId, WaitIdOptions};
 
-use super::{FreezeError, Halt, registers};
+use super::{FreezeError, Halt, alarm, registers};
 use crate::core::ids::ProcKey;
 use crate::procfs::{self, ReadError};
 
@@ -120,14 +120,15 @@ impl Tracees {
     /// Seizes a thread and tells it to stop. False if it is dead.
     fn seize(&mut self, tasks: &Tasks, tid: i32) -> Result<bool, FreezeError> {
         let pid = Pid::from_raw(tid);
-        let mut attempt = ptrace::seize(pid, Options::empty());
+        let seize = || alarm::ask(|| ptrace::seize(pid, Options::empty()));
+        let mut attempt = seize();
         for _ in 0..ATTEMPTS {
             match attempt {
                 Ok(()) => break,
                 Err(Errno::ESRCH) => return Ok(false),
                 Err(errno) if !tasks.may_be_seized(tid, errno)? => return Ok(false),
                 // It was a zombie, and an execve(2) in another thread gave its id to that one since.
-                Err(_) => attempt = ptrace::seize(pid, Options::empty()),
+                Err(_) => attempt = seize(),
             }
         }
         attempt.map_err(|errno| FreezeError::NotPermitted { call: "PTRACE_SEIZE", errno })?;

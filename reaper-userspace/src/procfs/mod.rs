@@ -100,6 +100,12 @@ pub fn start_ticks(pid: u32) -> Result<u64, ReadError> {
     Ok(stat_of(pid, &read(pid, &dir, "stat")?)?.starttime)
 }
 
+/// Who has this pid now, with its start as precisely as /proc tells it.
+pub(crate) fn key(pid: u32) -> Result<ProcKey, ReadError> {
+    let tick_ns = 1_000_000_000 / ::procfs::ticks_per_second().max(1);
+    Ok(ProcKey { tgid: pid, start_ns: start_ticks(pid)? * tick_ns })
+}
+
 fn read(pid: u32, dir: &Process, file: &str) -> Result<String, ReadError> {
     let mut bytes = Vec::with_capacity(512);
     let mut opened = dir.open_relative(file).map_err(|e| read_error(pid, file, &e))?;
