@@ -3,6 +3,9 @@
 
 use std::fs;
 
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 use reaper_tests::agent::{Agent, run_command};
 use reaper_tests::config::Config;
 use reaper_tests::log::{self, Record};
@@ -106,6 +109,28 @@ fn a_signal_is_explained_by_its_record() {
     assert_eq!(argv[1..], ["worker", scene.token()]);
     assert_eq!((signal.text("/proc/comm"), signal.number("/proc/uid")), ("actor", 0), "{signal:?}");
     assert!(signal.text("/proc/exe").ends_with("/actor"), "{signal:?}");
+    agent.stop();
+}
+
+/// Whoever is debugged cannot be held still by another: it is looked at once more and signalled, and the record says so.
+#[test]
+fn a_signal_to_a_traced_worker_is_not_verified() {
+    let scene = Scene::new();
+    let agent = Agent::start(&scene, &Config::new(&scene));
+    let master = scene.spawn("master", [worker("w"), Op::Forever]);
+    let w = scene.proc("w");
+    agent.knows_master(&master);
+    let traced = Pid::from_raw(w.pid());
+    ptrace::seize(traced, ptrace::Options::empty()).unwrap();
+    master.kill();
+    let signal = agent.wait("signal", &w);
+    assert!(!signal.flag("verified") && !signal.flag("dry_run"), "{signal:?}");
+    assert_eq!(signal.thread_states(), ["S"], "it ran on");
+    let stop = waitpid(traced, Some(WaitPidFlag::__WALL)).unwrap();
+    assert_eq!(stop, WaitStatus::Stopped(traced, nix::sys::signal::Signal::SIGTERM));
+    ptrace::detach(traced, nix::sys::signal::Signal::SIGTERM).unwrap();
+    agent.wait_reaped(&w);
+    agent.assert_signalled(&[&w]);
     agent.stop();
 }
 
