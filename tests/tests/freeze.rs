@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use reaper::core::ids::ProcKey;
 use reaper::core::input::Sampled;
 use reaper::core::rules::Signal as ToSend;
-use reaper::core::sample::{Sample, Wait};
+use reaper::core::sample::{Depth, Sample, Wait};
 use reaper::freeze::{FireError, FreezeError, Frozen, Halt, LONGEST, freeze};
 use reaper::signal::Held;
 use reaper_tests::process::{PATIENCE, Proc, Signal, TICK_NS, comes_true, wait_until};
@@ -43,7 +43,7 @@ fn frozen(who: &Proc) -> Frozen {
 
 #[track_caller]
 fn look(who: &Proc) -> Sample {
-    let seen = reaper::procfs::sample(0, key(who));
+    let seen = reaper::idle::Sampler::new().sample(0, key(who), Depth::Threads, true);
     assert!(matches!(seen, Sampled::Seen(_)), "{seen:?}");
     let Sampled::Seen(sample) = seen else { unreachable!() };
     sample
