@@ -313,7 +313,7 @@ fn apply(host: &mut Host, op: &Op) {
         Op::Hang(p, ms) => work(host, of(host, p), 'D', *ms),
         // To `proof = "asleep"` this is no work, and it is right so.
         Op::Call(p, ms) if host.rules.groups[0].idle.proof == Proof::Source => {
-            work(host, of(host, p), 'S', *ms)
+            work(host, of(host, p), 'S', *ms);
         }
         Op::Call(..) => {}
         Op::Ignore(p) => {

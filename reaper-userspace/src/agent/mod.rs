@@ -33,7 +33,7 @@ use crate::core::sample::Depth;
 use crate::event_log::{EventLog, LogTarget};
 use crate::freeze::FireError;
 use crate::idle::Sampler;
-use crate::kernel::{DEFAULT_RING_BYTES, Events, Probes};
+use crate::kernel::{DEFAULT_RING_BYTES, Events, ObserveError, Observer, Probes};
 use crate::procfs;
 use crate::signal::SignalError;
 use grip::Grip;
@@ -57,6 +57,8 @@ pub struct Agent {
     settings: Settings,
     core: Core,
     probes: Probes,
+    /// None if it could not be loaded: that was said, and is not tried again.
+    observer: Option<Observer>,
     events: Events,
     log: EventLog,
     socket: Socket,
@@ -97,6 +99,7 @@ impl Agent {
         let mut probes = Probes::load(DEFAULT_RING_BYTES)?;
         let events = probes.events()?;
         probes.attach()?;
+        let observer = probes.observer();
         let about = About {
             kernel: preflight::kernel_release(),
             config: config.file.clone(),
@@ -106,6 +109,7 @@ impl Agent {
             settings,
             core: Core::new(std::process::id()),
             probes,
+            observer,
             events,
             log,
             socket,
@@ -226,7 +230,8 @@ impl Agent {
             }
             Effect::Sample { key, depth } => {
                 let now = clock::now();
-                let outcome = self.sampler.sample(now, key, depth, false);
+                let mut outcome = self.sampler.sample(now, key, depth, false);
+                self.complete(key, &mut outcome);
                 self.core.handle(now, Input::Sampled { key, outcome });
             }
             Effect::Aim { key, depth } => self.aim(key, depth),
@@ -235,11 +240,40 @@ impl Agent {
                 let at = clock::now();
                 self.core.handle(at, Input::Fired { key, at, outcome });
             }
-            Effect::Watch(_) => {}
-            Effect::Unwatch(key) => self.sampler.forget(key),
+            Effect::Watch(key) => self.watch(key),
+            Effect::Unwatch(key) => {
+                self.sampler.forget(key);
+                if let Some(observer) = &mut self.observer {
+                    observer.unwatch(key);
+                }
+            }
             Effect::Release(_) => self.grip = None,
             Effect::Resync => self.resync(),
             Effect::Persist => self.persist(),
+        }
+    }
+
+    /// Without an observer everything goes on: what only it sees counts as unknown.
+    fn watch(&mut self, key: ProcKey) {
+        let Some(observer) = &mut self.observer else {
+            return;
+        };
+        match observer.watch(key) {
+            Ok(()) => {}
+            Err(ObserveError::Load(e)) => {
+                tracing::warn!(
+                    "what orphans send and receive cannot be observed, so it counts as unknown: {e}"
+                );
+                self.observer = None;
+            }
+            Err(e) => tracing::warn!("{key} cannot be observed: {e}"),
+        }
+    }
+
+    /// Adds to a look what only the observer sees.
+    fn complete(&mut self, key: ProcKey, outcome: &mut Sampled) {
+        if let (Some(observer), Sampled::Seen(sample)) = (&mut self.observer, outcome) {
+            observer.complete(key, sample);
         }
     }
 
@@ -256,7 +290,9 @@ impl Agent {
                     // First what may take long, then the look, then what has come meanwhile.
                     self.drain();
                     let frozen = matches!(grip, Grip::Frozen(_));
-                    let outcome = grip.look(self.sampler.sample(clock::now(), key, depth, frozen));
+                    let mut outcome = self.sampler.sample(clock::now(), key, depth, frozen);
+                    self.complete(key, &mut outcome);
+                    let outcome = grip.look(outcome);
                     self.grip = Some(grip);
                     outcome
                 }

@@ -15,9 +15,10 @@ use rustix::process::{Resource, getrlimit};
 use crate::agent::preflight::{self, Check, Outcome};
 use crate::agent::{DEFAULT_CONFIG, socket};
 use crate::config::Config;
+use crate::core::ids::ProcKey;
 use crate::core::rules::Signal;
 use crate::freeze::freeze;
-use crate::kernel::{DEFAULT_RING_BYTES, LoadError, Probes};
+use crate::kernel::{DEFAULT_RING_BYTES, LoadError, Observer, Probes};
 use crate::output::{OutputFormat, escape};
 use crate::procfs;
 use crate::signal::Held;
@@ -40,7 +41,7 @@ pub struct DoctorArgs {
 pub fn run(args: &DoctorArgs, format: OutputFormat, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let mut checks = preflight::checks();
     let able = checks.iter().all(|c| c.outcome != Outcome::Missing);
-    checks.push(programs(able));
+    checks.extend(programs(able));
     checks.push(ptrace());
     checks.push(proc_mount());
     checks.push(descriptors());
@@ -77,21 +78,48 @@ fn print(check: &Check, format: OutputFormat, out: &mut dyn Write) -> anyhow::Re
 }
 
 /// Loads the programs for real, and lets them go again.
-fn programs(able: bool) -> Check {
+fn programs(able: bool) -> Vec<Check> {
     if !able {
         let mend = "Mend what is above first.";
-        return Check::bad("programs", Outcome::Missing, "not tried", mend);
+        return vec![Check::bad("programs", Outcome::Missing, "not tried", mend)];
     }
     match Probes::load(DEFAULT_RING_BYTES) {
-        Ok(_) => Check::ok("programs", "the kernel accepts them"),
-        Err(e @ LoadError::NoPrograms) => {
-            Check::bad("programs", Outcome::Missing, e.to_string(), "Use a build with programs.")
+        Ok(mut probes) => {
+            let mut checks = vec![Check::ok("programs", "the kernel accepts them")];
+            checks.extend(probes.observer().map(observer));
+            checks
         }
-        Err(e) => Check::bad(
+        Err(e @ LoadError::NoPrograms) => {
+            vec![Check::bad("programs", Outcome::Missing, e.to_string(), "Use a build with programs.")]
+        }
+        Err(e) => vec![Check::bad(
             "programs",
             Outcome::Missing,
             format!("{:#}", anyhow::Error::from(e)),
             "If the kernel refuses them, that is a bug of reaper: report this line with the kernel's version.",
+        )],
+    }
+}
+
+/// Loads what is loaded for orphans only, by watching this very process for a moment.
+fn observer(mut observer: Observer) -> Check {
+    // Nobody was born at 0: it loads and attaches the same, and counts nothing.
+    let nobody = ProcKey { tgid: std::process::id(), start_ns: 0 };
+    match observer.watch(nobody) {
+        Ok(()) if observer.tells_traffic() => {
+            Check::ok("observer", "tells what orphans send and receive, and their alarms")
+        }
+        Ok(()) => Check::bad(
+            "observer",
+            Outcome::Warning,
+            "this kernel has no tracepoints sock_send_length and sock_recv_length",
+            "Workers whose idleness shows only in what they send and receive count as busy. Linux 6.3 or newer has them.",
+        ),
+        Err(e) => Check::bad(
+            "observer",
+            Outcome::Warning,
+            e.to_string(),
+            "Workers whose idleness shows only in what they send and receive count as busy.",
         ),
     }
 }
