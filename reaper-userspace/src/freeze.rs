@@ -71,6 +71,9 @@ pub enum FreezeError {
     /// Another tracer (a debugger, strace) has it; the tracer's thread id.
     #[error("it is traced by {0}")]
     Traced(i32),
+    /// An earlier freezer of this agent has not let go of it yet.
+    #[error("an earlier freezer still has it")]
+    Held,
     /// The kernel does not permit it: no `CAP_SYS_PTRACE`, or a security module (Yama's ptrace_scope 3).
     #[error("{call} is not permitted: {errno}")]
     NotPermitted {

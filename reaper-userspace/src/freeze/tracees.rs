@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::thread::{sleep, yield_now};
 use std::time::{Duration, Instant};
 
@@ -263,10 +264,18 @@ impl Tasks {
         if !self.has(tid) || self.is_zombie(tid) {
             return Ok(false);
         }
-        match self.status(tid, "TracerPid:").and_then(|tracer| tracer.parse().ok()) {
-            Some(tracer) if tracer != 0 => Err(FreezeError::Traced(tracer)),
+        match self.tracer(tid) {
+            0 => Ok(true),
+            own if Path::new(&format!("/proc/self/task/{own}")).exists() => Err(FreezeError::Held),
+            // If it was a freezer that has ended since, it is a tracer no more.
+            other if self.tracer(tid) == other => Err(FreezeError::Traced(other)),
             _ => Ok(true),
         }
+    }
+
+    /// The thread that traces this one; 0 if none does.
+    fn tracer(&self, tid: i32) -> i32 {
+        self.status(tid, "TracerPid:").and_then(|tracer| tracer.parse().ok()).unwrap_or_default()
     }
 
     /// One value of `/proc/PID/task/TID/status`.
