@@ -6,14 +6,17 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 
+use nix::libc;
 use rustix::fs::{AtFlags, Dir, FileType, StatxFlags, fstat, readlinkat, statx};
 use rustix::io::Errno;
+use rustix::net::sockopt;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use super::holders::Holders;
 use super::parse::{self, Interest, Target};
 use super::socket;
 use super::wait::Place;
+use crate::core::ids::Ns;
 use crate::core::sample::{File, FileKind};
 use crate::procfs::Opened;
 
@@ -48,6 +51,16 @@ impl Place for Look<'_> {
         }
         Ok(Some(targets))
     }
+
+    fn patience(&self, fd: i32) -> Result<Option<Ns>, String> {
+        if !self.link(fd)?.starts_with("socket:[") {
+            return Ok(None);
+        }
+        let duplicate = self.duplicate(fd)?.ok_or_else(|| format!("descriptor {fd} was closed meanwhile"))?;
+        let limit = sockopt::socket_timeout(duplicate, sockopt::Timeout::Recv);
+        let limit = limit.map_err(|e| format!("descriptor {fd}: SO_RCVTIMEO: {e}"))?;
+        Ok(limit.map(|l| l.as_nanos().try_into().unwrap_or(Ns::MAX)))
+    }
 }
 
 impl<'a> Look<'a> {
@@ -58,6 +71,26 @@ impl<'a> Look<'a> {
             opened.file("fd").map_err(|e| e.to_string())
         };
         Self { opened, links, memory: OnceCell::new(), pidfd: OnceCell::new() }
+    }
+
+    /// Whether thread `tid` has the process's descriptors, and not a table of its own (`unshare(CLONE_FILES)`), in which the
+    /// numbers mean something else.
+    pub(super) fn shares_descriptors(&self, tid: u32) -> Result<(), String> {
+        /// `KCMP_FILES` of `linux/kcmp.h`.
+        const KCMP_FILES: libc::c_int = 2;
+        let (pid, none) = (self.opened.pid, 0 as libc::c_ulong);
+        if tid == pid {
+            return Ok(());
+        }
+        // SAFETY: kcmp(2) takes five numbers and touches no memory of the caller.
+        match unsafe { libc::syscall(libc::SYS_kcmp, pid, tid, KCMP_FILES, none, none) } {
+            0 => Ok(()),
+            -1 => {
+                let why = std::io::Error::last_os_error();
+                Err(format!("whether thread {tid} has the process's descriptors is not known: kcmp: {why}"))
+            }
+            _ => Err(format!("thread {tid} has descriptors of its own")),
+        }
     }
 
     /// Every socket and everything in `waited`, and why that is not all, if it is not.

@@ -1,10 +1,11 @@
 //! Which processes have a pipe or socket open: one walk over `/proc/*/fd`, shared by everybody who asks for a while.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
-use rustix::fs::{Dir, Mode, OFlags, open, openat, readlinkat};
+use rustix::fs::{Dir, Mode, OFlags, fstat, open, openat, readlinkat};
 use rustix::io::Errno;
 
 use super::files::inode_of;
@@ -14,6 +15,8 @@ const SHORTEST: Duration = Duration::from_secs(1);
 
 /// And this many times as long as it took, so that walking stays below a twentieth of the time.
 const SHARE: u32 = 20;
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Who holds what.
 #[derive(Debug)]
@@ -55,7 +58,7 @@ impl Holders {
 
 fn walk(proc: &Path) -> Option<FxHashMap<u64, Vec<u32>>> {
     let mut by_inode: FxHashMap<u64, Vec<u32>> = FxHashMap::default();
-    let directory = open(proc, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let directory = open(proc, DIRECTORY, Mode::empty()).ok()?;
     for entry in Dir::read_from(&directory).ok()? {
         let entry = entry.ok()?;
         let Some(pid) = entry.file_name().to_str().ok().and_then(|n| n.parse::<u32>().ok()) else { continue };
@@ -72,16 +75,48 @@ fn walk(proc: &Path) -> Option<FxHashMap<u64, Vec<u32>>> {
 }
 
 /// The pipes and sockets of one process, each once.
-fn inodes(proc: impl std::os::fd::AsFd, pid: u32) -> Result<Vec<u64>, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = openat(proc, format!("{pid}/fd"), flags, Mode::empty())?;
+fn inodes(proc: impl AsFd, pid: u32) -> Result<Vec<u64>, Errno> {
     let mut inodes = Vec::new();
+    let open = links(&proc, &format!("{pid}/fd"), &mut inodes)?;
+    if open == 0 {
+        // Of a process whose main thread has ended nothing is shown, although its other threads may have everything open.
+        inodes_of_threads(&proc, pid, &mut inodes)?;
+    }
+    inodes.sort_unstable();
+    inodes.dedup();
+    Ok(inodes)
+}
+
+/// What the threads of a process have open, if there are several.
+fn inodes_of_threads(proc: impl AsFd, pid: u32, inodes: &mut Vec<u64>) -> Result<(), Errno> {
+    let directory = openat(&proc, format!("{pid}/task"), DIRECTORY, Mode::empty())?;
+    // Two links and one for every thread (kernel: `proc_task_getattr`): those of the kernel have one.
+    if fstat(&directory)?.st_nlink <= 3 {
+        return Ok(());
+    }
+    for entry in Dir::read_from(&directory)? {
+        let entry = entry?;
+        let Some(tid) = entry.file_name().to_str().ok().and_then(|n| n.parse::<u32>().ok()) else { continue };
+        match links(&directory, &format!("{tid}/fd"), inodes) {
+            // It has ended meanwhile.
+            Ok(_) | Err(Errno::NOENT | Errno::SRCH) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Adds the pipes and sockets in a directory of links. Returns how many links there are.
+fn links(parent: impl AsFd, path: &str, inodes: &mut Vec<u64>) -> Result<usize, Errno> {
+    let directory = openat(parent, path, DIRECTORY, Mode::empty())?;
     let mut buffer = Vec::with_capacity(256);
+    let mut count = 0;
     for entry in Dir::read_from(&directory)? {
         let entry = entry?;
         if entry.file_name().to_bytes().starts_with(b".") {
             continue;
         }
+        count += 1;
         let link = match readlinkat(&directory, entry.file_name(), std::mem::take(&mut buffer)) {
             Ok(link) => link,
             // Closed meanwhile.
@@ -91,9 +126,7 @@ fn inodes(proc: impl std::os::fd::AsFd, pid: u32) -> Result<Vec<u64>, Errno> {
         inodes.extend(link.to_str().ok().and_then(inode_of));
         buffer = link.into_bytes();
     }
-    inodes.sort_unstable();
-    inodes.dedup();
-    Ok(inodes)
+    Ok(count)
 }
 
 #[cfg(test)]
@@ -123,11 +156,18 @@ mod tests {
             (12, &["/pipe:[7]", "anon_inode:[eventpoll]"]),
         ]);
         std::fs::create_dir(root.path().join("13")).expect("one that is gone");
+        // Its main thread has ended.
+        std::fs::create_dir_all(root.path().join("14/fd")).expect("made");
+        for tid in [14, 15] {
+            std::fs::create_dir_all(root.path().join(format!("14/task/{tid}/fd"))).expect("made");
+        }
+        symlink("pipe:[20]", root.path().join("14/task/15/fd/3")).expect("made");
         let mut holders = Holders { proc: root.path().to_owned(), walk: None };
         assert_eq!(holders.besides(10, 7), Some(vec![11]));
         assert_eq!(holders.besides(10, 8), Some(vec![]));
         assert_eq!(holders.besides(11, 8), None, "it did not have it then");
         assert_eq!(holders.besides(10, 9), None, "nobody had");
+        assert_eq!(holders.besides(14, 20), Some(vec![]));
     }
 
     #[test]

@@ -88,12 +88,15 @@ impl Sampler {
         let mut before = self.last.remove(&key).unwrap_or_default();
         let mut after = FxHashMap::default();
         let mut waited = BTreeSet::new();
+        let mut private = None;
         for thread in threads.iter_mut().filter(|t| !matches!(t.state, 'Z' | 'X')) {
             let last = before.remove(&thread.tid);
-            let last = match &arch {
-                Ok(arch) => ThreadLook { opened, look: &look, arch: *arch, frozen }.fill(thread, last),
+            let shares = look.shares_descriptors(thread.tid);
+            private = private.or(shares.clone().err());
+            let last = match shares.and(arch.clone()) {
+                Ok(arch) => ThreadLook { opened, look: &look, arch, frozen }.fill(thread, last),
                 Err(why) => {
-                    thread.wait = Wait::Unknown(why.clone());
+                    thread.wait = Wait::Unknown(why);
                     None
                 }
             };
@@ -104,6 +107,7 @@ impl Sampler {
         }
         self.last.insert(key, after);
         let (files, incomplete) = look.files(&waited, &mut self.holders);
+        let incomplete = private.or(incomplete);
         let title = opened.read("cmdline")?.replace('\0', " ").trim().into();
         Ok(Source { files, incomplete, title, alarm: None })
     }

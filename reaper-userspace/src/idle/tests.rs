@@ -109,6 +109,59 @@ fn a_read_of_a_socket_pair() {
 }
 
 #[test]
+fn a_read_that_gives_up_after_a_while() {
+    let (mut ours, mut theirs) = UnixStream::pair().expect("a pair");
+    theirs.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
+    let fd = theirs.as_raw_fd();
+    let thread = Blocked::start(move || theirs.read_exact(&mut [0]).expect("a byte"));
+    thread.until(waits_for(&[fd], Some(60 * SECOND)));
+    ours.write_all(b"x").expect("written");
+    thread.join();
+}
+
+#[test]
+fn a_thread_with_descriptors_of_its_own_is_unknown() {
+    // In a process of its own: what is looked at must not become incomplete for the other tests.
+    if let Ok(path) = std::env::var(PRIVATE) {
+        let thread = std::thread::spawn(|| {
+            // SAFETY: this thread uses no descriptor that another one opens or closes.
+            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FILES) }.expect("unshared");
+            std::io::stdin().read_to_end(&mut Vec::new()).expect("the end");
+        });
+        std::fs::write(path, "").expect("written");
+        thread.join().expect("it did not panic");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let ready = dir.path().join("ready");
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args(["--exact", "idle::tests::a_thread_with_descriptors_of_its_own_is_unknown"]);
+    command.env(PRIVATE, &ready).stdin(Stdio::piped()).stdout(Stdio::null());
+    let child = Killed(command.spawn().expect("itself"));
+    let pid = child.0.id();
+    let end = Instant::now() + Duration::from_secs(10);
+    while !ready.exists() {
+        assert!(Instant::now() < end, "the child does not come up");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let own = |t: &Thread| matches!(&t.wait, Wait::Unknown(why) if why.contains("descriptors of its own"));
+    while Instant::now() < end {
+        if let Sampled::Seen(sample) = Sampler::new().sample(1, key(pid), Depth::Source, false)
+            && sample.threads.iter().any(own)
+        {
+            let source = sample.source.expect("it was asked for");
+            assert!(source.incomplete.is_some_and(|why| why.contains("descriptors of its own")));
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("nobody has descriptors of its own");
+}
+
+/// Tells a child of that test that it is the one to be looked at, and where it says that it is ready.
+const PRIVATE: &str = "REAPER_TEST_PRIVATE_DESCRIPTORS";
+
+#[test]
 fn an_accept() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let (fd, address) = (listener.as_raw_fd(), listener.local_addr().expect("its address"));
@@ -282,12 +335,12 @@ fn a_sleep_is_known_again_after_a_stop() {
     until(&mut Sampler::new(), pid, pid, |t| t.state == 'T');
     stdin.write_all(b"\n").expect("written");
     let restarted = "restarted after a stop; which call it was is not known";
-    until(&mut Sampler::new(), pid, pid, |t| t.state == 'S' && t.wait == Wait::Unknown(restarted.to_owned()));
     let (after, _) = until(&mut sampler, pid, pid, asleep);
     assert_eq!(after.syscall, first.syscall);
     assert_eq!(after.wait, first.wait, "sleep(1) does not ask for what is left");
     sampler.forget(key(pid));
     let (forgotten, _) = until(&mut sampler, pid, pid, |_| true);
+    assert_eq!(forgotten.syscall.as_deref(), Some("restart_syscall"), "it was restarted");
     assert_eq!(forgotten.wait, Wait::Unknown(restarted.to_owned()));
     stdin.write_all(b"\n").expect("written");
 }

@@ -21,6 +21,9 @@ pub(super) trait Place {
     /// The targets of a descriptor, each that something is waited for on checked to be the file that its number stands for
     /// now. `None` if it is not an epoll descriptor.
     fn epoll(&self, fd: i32) -> Result<Option<Vec<Target>>, String>;
+
+    /// How long a read of this descriptor blocks at most (`SO_RCVTIMEO`, socket(7)); `None` is for ever.
+    fn patience(&self, fd: i32) -> Result<Option<Ns>, String>;
 }
 
 /// A wait, and whether its time was read from where the kernel leaves what is left of it when the call is interrupted.
@@ -56,7 +59,10 @@ impl<P: Place> Call<'_, P> {
             _ => false,
         };
         let wait = match kind {
-            Kind::Input => self.any_of(vec![Waited { fd: int(args[0]), interest: Interest::Input }], None)?,
+            Kind::Input => {
+                let fd = int(args[0]);
+                self.any_of(vec![Waited { fd, interest: Interest::Input }], self.place.patience(fd)?)?
+            }
             Kind::Poll => self.any_of(self.pollfds()?, milliseconds(args[2]))?,
             Kind::Ppoll => self.any_of(self.pollfds()?, self.time(args[2], 1)?)?,
             Kind::Select => self.any_of(self.fd_sets()?, self.time(args[4], 1_000)?)?,

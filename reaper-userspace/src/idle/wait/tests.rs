@@ -25,6 +25,10 @@ impl Place for Fake {
         let target = |w: &Waited| Target { waited: *w, inode: 1, device: 1 };
         Ok(self.epolls.get(&fd).map(|t| t.iter().map(target).collect()))
     }
+
+    fn patience(&self, fd: i32) -> Result<Option<Ns>, String> {
+        Ok((fd == 99).then_some(SECOND))
+    }
 }
 
 impl Fake {
@@ -57,6 +61,7 @@ fn one_descriptor() {
     let fake = Fake::default();
     for nr in [0, 19, 43, 45, 47, 288, 299] {
         assert_eq!(fake.wait(nr, [5, 1, 1, 1, 1, 1]), files(&[5], None), "{nr}");
+        assert_eq!(fake.wait(nr, [99, 1, 1, 1, 1, 1]), files(&[99], Some(SECOND)), "{nr}");
     }
 }
 
