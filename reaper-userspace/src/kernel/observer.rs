@@ -103,7 +103,8 @@ impl Observer {
         self.tells_traffic
     }
 
-    /// Watches a process from now on. The first one loads and attaches the programs.
+    /// Watches a process from now on. The first one loads and attaches the programs: about 13 ms, nearly all of it the kernel's
+    /// own work on three programs, and 10 ms more right after they were detached (a grace period of RCU).
     ///
     /// # Errors
     /// [`ObserveError::Load`] if the programs cannot run, [`ObserveError::Map`] if too many processes are watched: this one
