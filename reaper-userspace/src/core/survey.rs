@@ -13,7 +13,7 @@ use super::fates::Loss;
 use super::ids::{Ns, ProcKey};
 use super::input::{Identified, Identity};
 use super::membership::GroupId;
-use super::records::Event;
+use super::records::{Event, SparedBecause};
 use super::rules::Rules;
 use super::schedule::Timer;
 use super::tree::NodeId;
@@ -203,9 +203,18 @@ impl Core {
                     && self.members.live_master_above(&self.tree, id, g).is_none()
             })
             .collect();
-        if !groups.is_empty() {
-            self.become_orphan(now, id, &groups, &Loss { lost: None, since: now, stray: true }, who);
+        if groups.is_empty() {
+            return;
         }
+        if who.session == key.tgid {
+            // Whoever leads a session was started on purpose, as init starts services, or made it when it was a daemon in the
+            // making. Without its history nobody can tell: it is reported and left alone.
+            for g in groups {
+                self.spare(now, id, g, SparedBecause::Detached);
+            }
+            return self.tree.mark_left(id);
+        }
+        self.become_orphan(now, id, &groups, &Loss { lost: None, since: now, stray: true }, who);
     }
 
     /// Below the live leader of its own session it was never orphaned: somebody started it there, by hand or from a
