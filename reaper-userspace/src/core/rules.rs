@@ -225,7 +225,7 @@ pub enum Endpoint {
 /// How a framework's use of alarm(2) tells jobs from waiting.
 #[derive(Clone, Debug)]
 pub struct AlarmRule {
-    /// Command lines of workers that never arm one: for these it says nothing.
+    /// Command lines of workers that never arm one: what these wait for on their queue proves nothing.
     pub except: Option<Regex>,
 }
 

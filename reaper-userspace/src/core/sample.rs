@@ -103,6 +103,9 @@ pub struct Source {
     pub incomplete: Option<String>,
     /// `/proc/PID/cmdline` joined with spaces: titles change without any event.
     pub title: Arc<str>,
+    /// The signals that it has handlers for, a bit each from the lowest. `None` if nobody could tell.
+    #[serde(default)]
+    pub caught: Option<u64>,
     /// Whether a real-time interval timer runs (alarm(2), `setitimer(ITIMER_REAL)`). `None` if nobody could tell.
     pub alarm: Option<bool>,
 }

@@ -109,8 +109,15 @@ impl Sampler {
         let (files, incomplete) = look.files(&waited, &mut self.holders);
         let incomplete = private.or(incomplete);
         let title = opened.read("cmdline")?.replace('\0', " ").trim().into();
-        Ok(Source { files, incomplete, title, alarm: None })
+        let caught = signals_caught(&opened.read("status")?);
+        Ok(Source { files, incomplete, title, caught, alarm: None })
     }
+}
+
+/// `SigCgt` of `/proc/PID/status`: one bit for every signal that has a handler, from the lowest.
+fn signals_caught(status: &str) -> Option<u64> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
 }
 
 /// State and CPU time of every thread.

@@ -104,6 +104,11 @@ fn a_read_of_a_socket_pair() {
     assert!(source.files.iter().any(|f| f.fd == ours.as_raw_fd()), "sockets that nobody waits for too");
     assert!(!source.title.is_empty() && !source.title.contains('\0'));
     assert_eq!((source.alarm, file.traffic), (None, None));
+    assert!(
+        source.caught.is_some_and(|caught| caught & 1 << 10 != 0),
+        "std handles SIGSEGV: {:?}",
+        source.caught
+    );
     ours.write_all(b"x").expect("written");
     thread.join();
 }

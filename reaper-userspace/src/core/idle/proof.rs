@@ -11,6 +11,10 @@ use super::{Around, Standing, is_alive};
 /// How exactly a sleep must be as long as the framework's.
 const SLEEP_TOLERANCE: Ns = MS;
 
+/// TERM and ALRM in a mask of signals that are caught. A program whose framework arms alarms handles one of them; without either
+/// (a PHP without pcntl) no alarm is ever armed, and none says nothing.
+const ALARMS_MAY_COME: u64 = 1 << 14 | 1 << 13;
+
 /// What one thread, or one descriptor, says about the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
@@ -200,11 +204,15 @@ fn of_queue(
     around: &Around<'_>,
     rules: &IdleRules,
 ) -> Option<Proof> {
-    let rule = rules.alarm.as_ref().filter(|a| !a.except.as_ref().is_some_and(|r| r.is_match(&source.title)));
-    if rule.is_some() {
+    if let Some(alarms) = &rules.alarm {
+        let never = alarms.except.as_ref().is_some_and(|r| r.is_match(&source.title))
+            || source.caught.is_none_or(|caught| caught & ALARMS_MAY_COME == 0);
         return match source.alarm {
-            Some(false) => None,
             Some(true) => Some(Proof::Busy("an alarm is armed, which limits the time of a job".to_owned())),
+            _ if never => {
+                Some(Proof::Unknown("no alarm would limit the time of a job, so it may be one".to_owned()))
+            }
+            Some(false) => None,
             None => Some(Proof::Unknown("whether an alarm limits the time of a job is not known".to_owned())),
         };
     }

@@ -60,7 +60,12 @@ fn sample(waits: &[Wait], files: &[File]) -> Sample {
         threads: (0..).zip(waits).map(thread).collect(),
         cpu_ns: 0,
         frozen: false,
-        source: Some(Source { files: files.to_vec(), alarm: Some(false), ..Source::default() }),
+        source: Some(Source {
+            files: files.to_vec(),
+            alarm: Some(false),
+            caught: Some(1 << 14),
+            ..Source::default()
+        }),
     }
 }
 
@@ -185,7 +190,10 @@ fn an_alarm_tells_a_job_on_the_queues_connection_from_the_pop() {
     check(&look, &rules, Verdict::Unknown, "alarm");
     let source = look.source.as_mut().unwrap();
     (source.alarm, source.title) = (Some(false), "php artisan queue:work --timeout=0".into());
-    check(&look, &rules, Verdict::Unknown, "2 connections");
+    check(&look, &rules, Verdict::Unknown, "no alarm would");
+    let source = look.source.as_mut().unwrap();
+    (source.caught, source.title) = (Some(1), "php artisan queue:work".into());
+    check(&look, &rules, Verdict::Unknown, "no alarm would");
 }
 
 #[test]
