@@ -13,6 +13,7 @@
 
 pub mod agent;
 pub mod config;
+pub mod drill;
 pub mod log;
 pub mod process;
 pub mod scene;

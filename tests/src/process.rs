@@ -1,7 +1,7 @@
 //! Processes seen from outside, and the only place in this crate that signals.
 //!
 //! What it keeps true: a signal goes through a pidfd, to a process that this test started itself or whose command
-//! line was seen to carry the test's token *after* the pidfd was opened. Nothing is ever signalled by a bare pid.
+//! line or environment was seen to carry the test's token *after* the pidfd was opened. Nothing is ever signalled by a bare pid.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
@@ -72,7 +72,9 @@ impl Proc {
         Self::hold(i32::try_from(child.id()).ok()?)
     }
 
-    fn hold(pid: i32) -> Option<Self> {
+    /// Holds whoever has this pid now. For processes that were found below one that the test started: nobody else is
+    /// signalled.
+    pub(crate) fn hold(pid: i32) -> Option<Self> {
         let fd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
         let start_ticks = stat(pid)?.starttime;
         Some(Self { pid, start_ticks, fd })
@@ -98,6 +100,11 @@ impl Proc {
         let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
         let timeout = Timespec::try_from(patience).unwrap();
         poll(&mut fds, Some(&timeout)).unwrap() > 0
+    }
+
+    /// Its pidfd once more.
+    pub(crate) fn pidfd(&self) -> std::io::Result<OwnedFd> {
+        self.fd.try_clone()
     }
 
     /// Sends it a signal. That it is gone already is no error.
@@ -153,6 +160,27 @@ impl Proc {
     }
 }
 
+/// Waits until one of these has died, at most for so long; says who has.
+pub(crate) fn wait_any_gone(among: &[(usize, OwnedFd)], patience: Duration) -> Vec<usize> {
+    let mut fds: Vec<_> = among.iter().map(|(_, fd)| PollFd::new(fd, PollFlags::IN)).collect();
+    let timeout = Timespec::try_from(patience).unwrap();
+    // A signal that was handled meanwhile is as good as the end of the wait.
+    poll(&mut fds, Some(&timeout)).unwrap_or(0);
+    let gone = fds.iter().map(|fd| !fd.revents().is_empty());
+    among.iter().zip(gone).filter(|(_, gone)| *gone).map(|((at, _), _)| *at).collect()
+}
+
+/// Every pid in use, ascending.
+pub(crate) fn pids() -> std::collections::BTreeSet<i32> {
+    let names = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Somebody's parent now.
+pub(crate) fn parent(pid: i32) -> Option<i32> {
+    stat(pid).map(|stat| stat.ppid)
+}
+
 fn stat(pid: i32) -> Option<Stat> {
     Process::new(pid).and_then(|p| p.stat()).ok()
 }
@@ -169,6 +197,11 @@ fn command_line(of: &Path) -> Option<String> {
 
 fn carries(pid: i32, token: &str) -> bool {
     let says = |line: String| line.contains(token);
+    // Programs that overwrite their arguments with a title of their own keep what they were started with.
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    if says(String::from_utf8_lossy(&environment).into_owned()) {
+        return true;
+    }
     match cmdline(pid) {
         // The leader may be a zombie while other threads live: they still know.
         Some(line) if line.is_empty() => {

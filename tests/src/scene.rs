@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
@@ -167,10 +167,11 @@ impl Entry {
     }
 }
 
-/// Where cargo puts the programs of this build: the folder above the test's own.
+/// Where cargo puts the programs of this build: this program's own folder, or the one above a test's.
 pub(crate) fn build_folder() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(2).map(Path::to_path_buf).unwrap()
+    let own = std::env::current_exe().unwrap();
+    let folder = own.parent().unwrap();
+    if folder.ends_with("deps") { folder.parent().unwrap().into() } else { folder.into() }
 }
 
 fn actor() -> PathBuf {

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod build;
+mod drill;
 mod lint;
 mod run;
 mod setup;
@@ -34,6 +35,8 @@ enum Task {
     Run(run::Args),
     /// Run every test; those against a real kernel as root.
     Test(test::Args),
+    /// Run real worker frameworks under load, kill their masters, and print what became of the jobs.
+    Drill(drill::Args),
     /// Formatting, clippy, the dependencies' licences and sources, and `tidy`.
     Lint,
     /// Check this repository's own rules, which no linter knows.
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Task::Build(profile) => build::run(profile).map(|_| ExitCode::SUCCESS),
         Task::Run(args) => run::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Drill(args) => drill::run(&args),
         Task::Lint => lint::run(),
         Task::Tidy => tidy::run(),
     };

@@ -1,0 +1,89 @@
+//! `cargo xtask drill`: runs drills and prints their table. What happens on the way goes to stderr.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool that talks to a terminal")]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use reaper_tests::drill::{self, Comparison, Framework};
+
+/// Real frameworks under load whose masters are killed; which promises hold.
+#[derive(Parser)]
+struct Args {
+    /// Which drills; without a name they are listed.
+    names: Vec<String>,
+    /// Every drill.
+    #[arg(long)]
+    all: bool,
+    /// How many masters are killed.
+    #[arg(long, default_value_t = 50)]
+    kills: usize,
+    /// Four kills, and no comparison with the cron script.
+    #[arg(long)]
+    short: bool,
+    /// What random moments are drawn from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether every drill kept every promise.
+fn run(args: &Args) -> Result<bool> {
+    let mut drills: Vec<Arc<dyn Framework>> = drill::all().into_iter().map(Arc::from).collect();
+    if !args.all {
+        if let Some(unknown) = args.names.iter().find(|name| !drills.iter().any(|d| d.name() == **name)) {
+            bail!("there is no drill {unknown:?}");
+        }
+        if args.names.is_empty() {
+            drills.iter().for_each(|drill| println!("{:<24} {}", drill.name(), drill.about()));
+            return Ok(true);
+        }
+        drills.retain(|drill| args.names.iter().any(|name| name == drill.name()));
+    }
+    let kills = if args.short { 4 } else { args.kills };
+    let (mut done, mut good) = (Vec::new(), true);
+    for drill in &drills {
+        eprintln!("drill: {}: {}", drill.name(), drill.about());
+        let one = || drill::compare(drill, kills, args.seed, !args.short);
+        match catch_unwind(AssertUnwindSafe(one)) {
+            Ok(Ok(comparison)) => {
+                good &= judge(&comparison);
+                done.push(comparison);
+            }
+            Ok(Err(error)) => {
+                good = false;
+                eprintln!("drill: {}: could not be run: {error:#}", drill.name());
+            }
+            Err(_panic) => {
+                good = false;
+                eprintln!("drill: {}: could not be run to its end", drill.name());
+            }
+        }
+    }
+    print!("{}", drill::table(&done));
+    Ok(good)
+}
+
+fn judge(comparison: &Comparison) -> bool {
+    let facts = &comparison.reaper;
+    let broken = facts.broken();
+    for what in &broken {
+        eprintln!("drill: {}: broken: {what}", comparison.name);
+    }
+    for wrong in facts.wrongs.iter().take(5) {
+        eprintln!("drill: {}: {wrong}", comparison.name);
+    }
+    broken.is_empty()
+}
