@@ -104,7 +104,7 @@ pub fn apt(packages: &[&str]) -> Result<()> {
 }
 
 /// What the Python drills need, pinned. uWSGI is compiled by pip: it needs a C compiler and Python's headers.
-const PYTHON: &[&str] = &[
+pub(super) const PYTHON: &[&str] = &[
     "celery==5.7.0",
     "redis==8.1.0",
     "rq==2.12.0",

@@ -48,6 +48,7 @@ pub use compare::{Comparison, compare};
 pub use facts::Facts;
 pub use group::Group;
 pub use run::{Plan, Rule, run};
+pub use slow::get;
 pub use stage::{Stage, free_port};
 pub use table::table;
 

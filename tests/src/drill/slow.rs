@@ -1,8 +1,13 @@
-//! A slow HTTP server: `GET /MS` is answered after so many milliseconds. It listens on 127.0.0.1 and ends with the drill.
+//! HTTP as far as drills need it: a slow server, and a client.
+//!
+//! The server: `GET /MS` is answered after so many milliseconds. It listens on 127.0.0.1 and ends with
+//! the drill.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
+
+use anyhow::{Result, ensure};
 
 /// Starts it; gives its port. Its threads end with this process.
 pub(super) fn serve() -> u16 {
@@ -26,4 +31,23 @@ fn answer(connection: &TcpStream) -> Option<()> {
     let reply = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nlate\n";
     let mut connection = connection;
     connection.write_all(reply.as_bytes()).ok()
+}
+
+/// How long a request may take: longer than any job and the start of a master before it.
+const ANSWER: Duration = Duration::from_secs(15);
+
+/// Requests a path on 127.0.0.1 and waits for the end of the answer.
+///
+/// # Errors
+/// When there is none, or it is not 200.
+pub fn get(port: u16, path: &str) -> Result<()> {
+    let mut connection = TcpStream::connect(("127.0.0.1", port))?;
+    connection.set_read_timeout(Some(ANSWER))?;
+    connection
+        .write_all(format!("GET {path} HTTP/1.1\r\nHost: drill\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer)?;
+    let status = answer.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    ensure!(status == b"200", "{:?}", String::from_utf8_lossy(&answer));
+    Ok(())
 }

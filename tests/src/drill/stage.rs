@@ -1,18 +1,19 @@
 //! What a drill's programs share: the scene, the servers that jobs talk to, and what tells jobs where those are.
 
 use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::User;
 
-use super::{Instance, env, slow};
+use super::{Instance, Job, env, slow};
 use crate::process::comes_true;
 use crate::scene::Scene;
 
@@ -26,6 +27,7 @@ pub struct Stage {
     http: u16,
     redis: OnceLock<u16>,
     postgres: OnceLock<u16>,
+    submitter: Mutex<Option<ChildStdin>>,
     listeners: Mutex<Vec<(Instance, TcpListener)>>,
     servers: Mutex<Vec<Child>>,
 }
@@ -42,6 +44,7 @@ impl Stage {
             http: slow::serve(),
             redis: OnceLock::new(),
             postgres: OnceLock::new(),
+            submitter: Mutex::default(),
             listeners: Mutex::default(),
             servers: Mutex::default(),
         })
@@ -159,6 +162,27 @@ impl Stage {
             bail!("{name} does not start:\n{}", self.output(name));
         }
         Ok(())
+    }
+
+    /// Starts a program that hands jobs in: it reads a line `JOB KIND MS` for each from its stdin.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_submitter(&self, command: Command) -> Result<()> {
+        let mut child = self.dress(command, "submitter").stdin(Stdio::piped()).spawn()?;
+        *self.submitter.lock().unwrap() = child.stdin.take();
+        self.servers.lock().unwrap().push(child);
+        Ok(())
+    }
+
+    /// Tells that program of a job.
+    ///
+    /// # Errors
+    /// When it has died.
+    pub fn hand_in(&self, job: Job) -> Result<()> {
+        let mut submitter = self.submitter.lock().unwrap();
+        let submitter = submitter.as_mut().context("there is no submitter")?;
+        writeln!(submitter, "{} {} {}", job.id, job.kind, job.ms).context(self.output("submitter"))
     }
 
     /// A socket that listens for a master: held by the drill, as a service manager holds it, so that no request is refused
