@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use reaper_tests::drill::{self, Comparison, Framework};
+use reaper_tests::drill::{self, Comparison, Framework, Plan, Rule};
 
 /// Real frameworks under load whose masters are killed; which promises hold.
 #[derive(Parser)]
@@ -23,6 +23,9 @@ struct Args {
     /// Four kills, and no comparison with the cron script.
     #[arg(long)]
     short: bool,
+    /// With `proof = "asleep"` instead of the profile's: what that costs.
+    #[arg(long)]
+    asleep: bool,
     /// What random moments are drawn from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -53,10 +56,11 @@ fn run(args: &Args) -> Result<bool> {
         drills.retain(|drill| args.names.iter().any(|name| name == drill.name()));
     }
     let kills = if args.short { 4 } else { args.kills };
+    let plan = Plan { kills, rule: Rule::Reaper, seed: args.seed, asleep: args.asleep };
     let (mut done, mut good) = (Vec::new(), true);
     for drill in &drills {
         eprintln!("drill: {}: {}", drill.name(), drill.about());
-        let one = || drill::compare(drill, kills, args.seed, !args.short);
+        let one = || drill::compare(drill, plan, !args.short);
         match catch_unwind(AssertUnwindSafe(one)) {
             Ok(Ok(comparison)) => {
                 good &= judge(&comparison);

@@ -23,8 +23,8 @@ pub struct Comparison {
 ///
 /// # Errors
 /// Those of [`run`].
-pub fn compare(framework: &Arc<dyn Framework>, kills: usize, seed: u64, beside: bool) -> Result<Comparison> {
-    let with = |rule| run(framework, Plan { kills, rule, seed });
+pub fn compare(framework: &Arc<dyn Framework>, plan: Plan, beside: bool) -> Result<Comparison> {
+    let with = |rule| run(framework, Plan { rule, ..plan });
     let reaper = with(Rule::Reaper)?;
     let cron = if beside { Some(with(Rule::Cron)?) } else { None };
     Ok(Comparison { name: framework.name(), about: framework.about(), reaper, cron })

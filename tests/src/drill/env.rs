@@ -106,6 +106,9 @@ pub fn apt(packages: &[&str]) -> Result<()> {
 /// What the Python drills need, pinned. uWSGI is compiled by pip: it needs a C compiler and Python's headers.
 pub(super) const PYTHON: &[&str] = &[
     "celery==5.7.0",
+    // Kombu's transport for Redis imports it and does not ask for it.
+    "packaging==26.3",
+    "supervisor==4.3.0",
     "redis==8.1.0",
     "rq==2.12.0",
     "gunicorn==27.0.1",

@@ -43,6 +43,8 @@ pub struct Plan {
     pub rule: Rule,
     /// What the random moments are drawn from.
     pub seed: u64,
+    /// With `proof = "asleep"` instead of the profile's.
+    pub asleep: bool,
 }
 
 /// Runs a drill.
@@ -53,7 +55,10 @@ pub struct Plan {
 pub fn run(framework: &Arc<dyn Framework>, plan: Plan) -> Result<Facts> {
     let stage = Arc::new(Stage::new()?);
     framework.prepare(&stage).with_context(|| format!("cannot set up {}", framework.name()))?;
-    let group = framework.group(&stage);
+    let mut group = framework.group(&stage);
+    if plan.asleep {
+        group = group.with("idle", "proof", "asleep");
+    }
     let innocents = Innocents::start(&**framework, &stage)?;
     let agent = match plan.rule {
         Rule::Reaper => Some(start_agent(&stage, &group.config(&stage)?)?),
@@ -167,7 +172,11 @@ impl Masters<'_> {
                     book.seen.iter().enumerate().rposition(|(at, seen)| {
                         let line = seen.proc.cmdline();
                         let drilled = seen.which == Instance::Drilled && book.has_master(at);
-                        seen.gone.is_none() && drilled && self.framework.is_intermediate(self.stage, &line)
+                        let above = book.seen.iter().any(|s| s.parent == Some(at) && s.gone.is_none());
+                        seen.gone.is_none()
+                            && drilled
+                            && above
+                            && self.framework.is_intermediate(self.stage, &line)
                     })
                 });
                 self.watch.strike(between.context("there is no intermediate to kill")?, Signal::KILL);

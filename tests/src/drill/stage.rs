@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -11,6 +11,10 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::socket::sockopt::ReusePort;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, setsockopt, socket,
+};
 use nix::unistd::User;
 
 use super::{Instance, Job, env, slow};
@@ -29,6 +33,7 @@ pub struct Stage {
     postgres: OnceLock<u16>,
     submitter: Mutex<Option<ChildStdin>>,
     listeners: Mutex<Vec<(Instance, TcpListener)>>,
+    reserved: Mutex<Vec<(Instance, OwnedFd)>>,
     servers: Mutex<Vec<Child>>,
 }
 
@@ -46,6 +51,7 @@ impl Stage {
             postgres: OnceLock::new(),
             submitter: Mutex::default(),
             listeners: Mutex::default(),
+            reserved: Mutex::default(),
             servers: Mutex::default(),
         })
     }
@@ -196,6 +202,22 @@ impl Stage {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let found = port(&listener);
         listeners.push((which, listener));
+        found
+    }
+
+    /// A port that masters bind to for themselves with `SO_REUSEPORT`; nobody else gets it while the stage lasts. The same
+    /// one when asked again.
+    pub fn reserve(&self, which: Instance) -> u16 {
+        let mut reserved = self.reserved.lock().unwrap();
+        let port = |socket: &OwnedFd| getsockname::<SockaddrIn>(socket.as_raw_fd()).unwrap().port();
+        if let Some((_, socket)) = reserved.iter().find(|(whose, _)| *whose == which) {
+            return port(socket);
+        }
+        let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        setsockopt(&socket, ReusePort, &true).unwrap();
+        bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+        let found = port(&socket);
+        reserved.push((which, socket));
         found
     }
 

@@ -3,11 +3,12 @@
 //! The drill holds the listening socket, as a service manager does, and hands it to every master: so a new master can
 //! serve beside the orphans of the old one.
 
+use std::fs;
 use std::process::Command;
 
 use anyhow::Result;
 
-use super::{files, version};
+use super::{files, python, supervisord, version};
 use crate::drill::{Framework, Group, Instance, Job, Kill, Stage, env, get};
 
 /// gunicorn with one class of workers.
@@ -34,7 +35,7 @@ impl Framework for Gunicorn {
     }
 
     fn master(&self, stage: &Stage, which: Instance) -> Command {
-        let mut command = Command::new(env::python().unwrap().join("gunicorn"));
+        let mut command = python("gunicorn");
         command
             .args(["--bind", "fd://3", "--workers", "3", "--worker-class", self.class])
             .args(self.more)
@@ -70,5 +71,84 @@ impl Framework for Gunicorn {
 
     fn lookalike(&self, stage: &Stage) -> String {
         format!("gunicorn: worker [{}]", stage.token())
+    }
+}
+
+/// uWSGI without --master below supervisord: its first worker is the others' parent.
+pub(super) struct Uwsgi;
+
+impl Framework for Uwsgi {
+    fn name(&self) -> &'static str {
+        "uwsgi"
+    }
+
+    fn about(&self) -> String {
+        let (uwsgi, supervisor) = (version("uWSGI"), version("supervisor"));
+        format!("uWSGI {uwsgi} without --master, 3 processes, below supervisord {supervisor}")
+    }
+
+    fn prepare(&self, stage: &Stage) -> Result<()> {
+        files(stage)?;
+        stage.start_redis()?;
+        stage.start_postgres()?;
+        let uwsgi = env::text(env::python()?.join("uwsgi"));
+        for which in [Instance::Drilled, Instance::Beside] {
+            // supervisord hands no descriptors on: every uWSGI binds to the port for itself, beside the drill's own socket,
+            // on which nobody listens: it only keeps the port from others.
+            let port = stage.reserve(which);
+            let program = format!(
+                "{uwsgi} --http-socket 127.0.0.1:{port} --reuse-port --processes 3 --module web:wsgi --pyargv {}",
+                stage.token()
+            );
+            let section = "stopsignal=HUP\nstopasgroup=true\nautorestart=true\nstartsecs=0";
+            fs::write(stage.scene.path(conf(which)), supervisord(stage, &program, 1, section))?;
+        }
+        Ok(())
+    }
+
+    fn master(&self, stage: &Stage, which: Instance) -> Command {
+        let mut command = python("supervisord");
+        command.args(["-n", "-c"]).arg(stage.scene.path(conf(which)));
+        command
+    }
+
+    fn workers(&self) -> usize {
+        3
+    }
+
+    fn group(&self, stage: &Stage) -> Group {
+        let token = stage.token();
+        Group::new(
+            "uwsgi",
+            &format!(r"^(\S*/)?python\S* \S*/supervisord -n -c \S*{token}"),
+            &format!(r"^(\S*/)?uwsgi .*--pyargv {token}"),
+        )
+    }
+
+    fn submit(&self, stage: &Stage, which: Instance, job: Job) -> Result<()> {
+        get(stage.reserve(which), &format!("/{}/{}/{}", job.id, job.kind, job.ms))
+    }
+
+    fn answers(&self) -> bool {
+        true
+    }
+
+    fn kills(&self) -> Vec<Kill> {
+        vec![Kill::Kill, Kill::Intermediate, Kill::Kill, Kill::Term]
+    }
+
+    fn is_intermediate(&self, stage: &Stage, cmdline: &str) -> bool {
+        cmdline.contains(&format!("--pyargv {}", stage.token()))
+    }
+
+    fn lookalike(&self, stage: &Stage) -> String {
+        format!("uwsgi --pyargv {}", stage.token())
+    }
+}
+
+fn conf(which: Instance) -> &'static str {
+    match which {
+        Instance::Drilled => "drilled.conf",
+        Instance::Beside => "beside.conf",
     }
 }
