@@ -22,6 +22,8 @@ use crate::process::{Proc, Signal, comes_true};
 
 /// How long a master may take until its workers are there.
 const STARTUP: Duration = Duration::from_secs(60);
+/// How long it may take until a new master's workers get a job.
+const FIRST_JOB: Duration = Duration::from_secs(5);
 /// How long jobs may take to end when no more come.
 const SETTLE: Duration = Duration::from_secs(15);
 
@@ -74,6 +76,7 @@ pub fn run(framework: &Arc<dyn Framework>, plan: Plan) -> Result<Facts> {
     let mut random = Random::new(plan.seed);
     let kills = framework.kills();
     for n in 0..plan.kills {
+        masters.wait_for_a_job(current);
         std::thread::sleep(random.millis(300, 1500));
         current = masters.end(current, kills[n % kills.len()], &mut random)?;
     }
@@ -160,6 +163,24 @@ impl Masters<'_> {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Waits until one of its workers has had a job: a master may have workers and not yet ask the queue for work. That
+    /// others take all of them is nobody's fault.
+    fn wait_for_a_job(&self, master: usize) {
+        comes_true(FIRST_JOB, || {
+            std::thread::sleep(Duration::from_millis(20));
+            let runs = ledger::read(&self.stage.ledger());
+            self.watch.book(|book| {
+                let below = |pid| {
+                    book.seen
+                        .iter()
+                        .enumerate()
+                        .any(|(at, s)| s.proc.pid() == pid && book.is_below(at, master))
+                };
+                runs.iter().rev().any(|run| below(run.pid) || below(run.ppid))
+            })
+        });
     }
 
     /// Ends the master, or an intermediate, and sees to it that there is a master with workers again.

@@ -73,17 +73,22 @@ impl Book {
         self.seen.iter().rposition(|s| s.proc.pid() == pid && s.proc.start_ticks() == start_ticks)
     }
 
-    /// Workers that are alive, below this master.
-    pub(super) fn workers_of(&self, master: usize) -> usize {
-        let below = |at: usize| {
-            let mut at = at;
-            while let Some(parent) = self.seen[at].parent {
-                at = parent;
+    /// Whether somebody descends from a master.
+    pub(super) fn is_below(&self, mut at: usize, master: usize) -> bool {
+        while let Some(parent) = self.seen[at].parent {
+            at = parent;
+            if at == master {
+                return true;
             }
-            at == master
-        };
-        let alive = |s: &Seen| s.is_worker && s.gone.is_none();
-        self.seen.iter().enumerate().filter(|(at, s)| s.parent.is_some() && alive(s) && below(*at)).count()
+        }
+        false
+    }
+
+    /// Workers that are alive and descend from this master, as are all between.
+    pub(super) fn workers_of(&self, master: usize) -> usize {
+        let fits =
+            |(at, seen): &(usize, &Seen)| seen.is_worker && seen.gone.is_none() && self.is_below(*at, master);
+        self.seen.iter().enumerate().filter(fits).count()
     }
 
     fn look(&mut self) {
