@@ -58,7 +58,7 @@ fn python(program: &str) -> Command {
 fn supervisord(stage: &Stage, program: &str, count: usize, section: &str) -> String {
     let folder = env::text(stage.folder());
     format!(
-        "[supervisord]\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile=/dev/null\n\n\
+        "[supervisord]\nlogfile={folder}/supervisord.log\nlogfile_maxbytes=0\npidfile={folder}/supervisord.pid\n\n\
          [program:drill]\ncommand={program}\ndirectory={folder}\nnumprocs={count}\n\
          process_name=%(process_num)s\n{section}\n\
          stdout_logfile={folder}/program.log\nredirect_stderr=true\n"
