@@ -112,6 +112,16 @@ pub trait Framework: Send + Sync {
         None
     }
 
+    /// How long a worker may take to go after its signal: what the framework needs for itself.
+    fn farewell(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Whether every job is a child process of its worker.
+    fn job_in_child(&self) -> bool {
+        false
+    }
+
     /// A command line that looks like a worker's, for a process of another user that is none.
     fn lookalike(&self, stage: &Stage) -> String;
 }

@@ -66,7 +66,7 @@ pub fn run(framework: &Arc<dyn Framework>, plan: Plan) -> Result<Facts> {
         Rule::Reaper => Some(start_agent(&stage, &group.config(&stage)?)?),
         Rule::Cron => None,
     };
-    let watch = Arc::new(Watch::start(Regex::new(group.worker())?));
+    let watch = Arc::new(Watch::start(Regex::new(group.worker())?, framework.job_in_child()));
     let masters = Masters { framework, stage: &stage, watch: &watch };
     let beside = masters.start(Instance::Beside)?;
     let mut current = masters.start(Instance::Drilled)?;
@@ -84,7 +84,7 @@ pub fn run(framework: &Arc<dyn Framework>, plan: Plan) -> Result<Facts> {
     let counters = load.stop();
     settle(&stage, &watch);
     let limit = framework.patience().unwrap_or(Duration::from_millis(group.quiet_ms() + 100));
-    comes_true(limit + Duration::from_secs(3), || orphans_left(&watch) == 0);
+    comes_true(limit + framework.farewell() + Duration::from_secs(3), || orphans_left(&watch) == 0);
     let shots = match (agent, cron) {
         (Some(agent), _) => Shot::all(&agent.stop()),
         (None, Some(cron)) => cron.stop(),
@@ -94,6 +94,7 @@ pub fn run(framework: &Arc<dyn Framework>, plan: Plan) -> Result<Facts> {
     let mut facts = watch.book(|book| Facts::gather(book, &runs, &shots));
     facts.kills = plan.kills;
     facts.limit = limit;
+    facts.farewell = framework.farewell();
     facts.refused = counters.refused.load(Ordering::Relaxed);
     let mut hurt = innocents.dead();
     let is_dead = |master: usize| watch.book(|book| book.seen[master].gone.is_some());

@@ -45,6 +45,8 @@ pub(super) struct Seen {
 pub(super) struct Book {
     pub(super) seen: Vec<Seen>,
     worker: Regex,
+    /// Whether a worker's children are its jobs.
+    job_in_child: bool,
     /// Pids that were looked at and do not belong here, while they are in use.
     others: BTreeSet<i32>,
 }
@@ -66,6 +68,13 @@ impl Book {
     /// Whether a worker's own master, and everybody between, is alive now.
     pub(super) fn has_master(&self, at: usize) -> bool {
         self.seen[at].parent.is_some() && self.orphaned(at).is_none()
+    }
+
+    /// When the last of its children died that it has outlived.
+    pub(super) fn last_child_gone(&self, at: usize) -> Option<u64> {
+        let own = self.seen[at].gone.unwrap_or(u64::MAX);
+        let children = self.seen.iter().filter(|seen| seen.parent == Some(at));
+        children.filter_map(|child| child.gone).filter(|gone| *gone < own).max()
     }
 
     /// By pid and start.
@@ -114,9 +123,17 @@ impl Book {
                 }
             }
         }
-        for seen in self.seen.iter_mut().filter(|s| s.gone.is_none() && !s.is_worker) {
-            seen.cmdline = seen.proc.cmdline();
-            seen.is_worker = seen.parent.is_some() && self.worker.is_match(&seen.cmdline);
+        for at in 0..self.seen.len() {
+            let seen = &self.seen[at];
+            // A job looks like its worker until it has taken a title of its own.
+            let is_job = self.job_in_child && seen.parent.is_some_and(|parent| self.seen[parent].is_worker);
+            if seen.gone.is_some() || seen.is_worker || is_job {
+                continue;
+            }
+            let cmdline = seen.proc.cmdline();
+            let is_worker = seen.parent.is_some() && self.worker.is_match(&cmdline);
+            let seen = &mut self.seen[at];
+            (seen.cmdline, seen.is_worker) = (cmdline, is_worker);
         }
     }
 
@@ -146,8 +163,9 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Begins; `worker` is what workers' command lines look like.
-    pub(super) fn start(worker: Regex) -> Self {
-        let book = Arc::new(Mutex::new(Book { seen: Vec::new(), worker, others: BTreeSet::new() }));
+    pub(super) fn start(worker: Regex, job_in_child: bool) -> Self {
+        let book = Book { seen: Vec::new(), worker, job_in_child, others: BTreeSet::new() };
+        let book = Arc::new(Mutex::new(book));
         let end = Arc::new(AtomicBool::new(false));
         let (its_book, its_end) = (book.clone(), end.clone());
         let thread = std::thread::spawn(move || {

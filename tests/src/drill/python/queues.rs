@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -136,6 +137,15 @@ impl Framework for Rq {
 
     fn submit(&self, stage: &Stage, _which: Instance, job: Job) -> Result<()> {
         stage.hand_in(job)
+    }
+
+    fn job_in_child(&self) -> bool {
+        true
+    }
+
+    fn farewell(&self) -> Duration {
+        // It waits a second for the thread of its subscription (`pubsub_thread.join(timeout=1)`, rq/worker/base.py).
+        Duration::from_millis(1_200)
     }
 
     fn lookalike(&self, stage: &Stage) -> String {

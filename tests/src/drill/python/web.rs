@@ -97,7 +97,10 @@ impl Framework for Uwsgi {
             // on which nobody listens: it only keeps the port from others.
             let port = stage.reserve(which);
             let program = format!(
-                "{uwsgi} --http-socket 127.0.0.1:{port} --reuse-port --processes 3 --module web:wsgi --pyargv {}",
+                "{uwsgi} --http-socket 127.0.0.1:{port} --reuse-port --processes 3 --module web:wsgi \
+                 --logto2 {} --pyargv {}",
+                // Not supervisord's pipe: with nobody at its other end uWSGI runs in circles.
+                env::text(stage.scene.path("program.log")),
                 stage.token()
             );
             let section = "stopsignal=HUP\nstopasgroup=true\nautorestart=true\nstartsecs=0";
