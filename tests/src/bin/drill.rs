@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use reaper_tests::drill::{self, Comparison, Framework, Plan, Rule};
+use reaper_tests::drill::{self, Comparison, Framework, Plan, Race, Rule};
 
 /// Real frameworks under load whose masters are killed; which promises hold.
 #[derive(Parser)]
@@ -20,6 +20,9 @@ struct Args {
     /// How many masters are killed.
     #[arg(long, default_value_t = 50)]
     kills: usize,
+    /// How many rounds the race has.
+    #[arg(long, default_value_t = 1000)]
+    rounds: usize,
     /// Four kills, and no comparison with the cron script.
     #[arg(long)]
     short: bool,
@@ -44,12 +47,16 @@ fn main() -> ExitCode {
 
 /// Whether every drill kept every promise.
 fn run(args: &Args) -> Result<bool> {
+    if args.names == ["race"] {
+        return race(args);
+    }
     let mut drills: Vec<Arc<dyn Framework>> = drill::all().into_iter().map(Arc::from).collect();
     if !args.all {
         if let Some(unknown) = args.names.iter().find(|name| !drills.iter().any(|d| d.name() == **name)) {
             bail!("there is no drill {unknown:?}");
         }
         if args.names.is_empty() {
+            println!("{:<24} an idle orphan gets a job around the signal that would stop it", "race");
             drills.iter().for_each(|drill| println!("{:<24} {}", drill.name(), drill.about()));
             return Ok(true);
         }
@@ -77,7 +84,23 @@ fn run(args: &Args) -> Result<bool> {
         }
     }
     print!("{}", drill::table(&done));
+    if args.all {
+        println!();
+        good &= race(args)?;
+    }
     Ok(good)
+}
+
+/// The race drill with freezing and without: only with it is there a promise to keep.
+fn race(args: &Args) -> Result<bool> {
+    let rounds = if args.short { 100 } else { args.rounds };
+    let frozen = drill::race(rounds, true, args.seed)?;
+    let unfrozen = drill::race(rounds, false, args.seed)?;
+    println!("{}\n{}\n{}", Race::HEAD, frozen.row(), unfrozen.row());
+    for wrong in frozen.wrongs.iter().take(5) {
+        eprintln!("drill: race: lost: {wrong}");
+    }
+    Ok(frozen.lost == 0 && frozen.signals > 0)
 }
 
 fn judge(comparison: &Comparison) -> bool {
