@@ -24,6 +24,7 @@ use super::ledger::{self, boot_now};
 use super::random::Random;
 use crate::agent::{self, Agent};
 use crate::config::Config;
+use crate::log::Record;
 use crate::process::{Proc, Signal};
 use crate::scene::{Scene, build_folder};
 
@@ -32,6 +33,8 @@ const WORKERS: usize = 4;
 /// `quiet` of the group: short, because there are many rounds.
 const QUIET_MS: u64 = 50;
 const MS: u64 = 1_000_000;
+/// After so many rounds it is measured anew when workers die.
+const RECALIBRATE: usize = 200;
 
 /// What became of the jobs.
 #[derive(Clone, Debug, Default)]
@@ -92,13 +95,6 @@ struct Sent {
     at: u64,
 }
 
-/// What is known of the workers' ends: when, and how long after their master's.
-#[derive(Default)]
-struct Ends {
-    at: BTreeMap<i32, u64>,
-    after: Vec<u64>,
-}
-
 /// Runs the race.
 ///
 /// # Errors
@@ -109,80 +105,93 @@ pub fn race(rounds: usize, frozen: bool, seed: u64) -> Result<Race> {
     let queue = TcpListener::bind("127.0.0.1:0")?;
     let agent = start_agent(&scene, queue.local_addr()?.port(), frozen)?;
     let workers = accept(queue.try_clone()?);
-    let mut random = Random::new(seed);
-    let (mut sent, mut ends, mut densities) = (Vec::new(), Ends::default(), Vec::new());
+    let mut stand = Stand { scene: &scene, queue: &queue, workers: &workers, random: Random::new(seed) };
+    let (mut sent, mut at, mut densities) = (Vec::new(), BTreeMap::new(), Vec::new());
+    let mut span = None;
     while sent.len() < rounds {
-        let span = aim(&ends.after);
-        densities.push(1.0 / ((span.1 - span.0) as f64 / MS as f64));
-        batch(&scene, &queue, &workers, span, &mut random, &mut sent, &mut ends)?;
+        // Without jobs it is seen when workers die: that is where to send. Now and then anew, because machines change.
+        if sent.len() % RECALIBRATE == 0 || span.is_none() {
+            span = Some(aim(&stand.calibrate()?));
+        }
+        let (early, late) = span.unwrap_or_default();
+        densities.push(MS as f64 / (late - early) as f64);
+        stand.batch(Some((early, late)), &mut sent, &mut at)?;
     }
     let shots = agent.stop();
     let mut race = Race { frozen, rounds: sent.len(), ..Race::default() };
     race.density = densities.iter().sum::<f64>() * WORKERS as f64;
-    judge(&mut race, &sent, &ends, &ledger::read(&scene.path("jobs")), &shots);
+    judge(&mut race, &sent, &at, &ledger::read(&scene.path("jobs")), &shots);
     Ok(race)
 }
 
-/// When to send after a master's death: around where workers have died so far, a little wider than that.
-fn aim(after: &[u64]) -> (u64, u64) {
-    let mut recent: Vec<u64> = after.iter().rev().take(200).copied().collect();
-    recent.sort_unstable();
-    let at = |per_cent| within(&recent, per_cent).map(|took| u64::try_from(took.as_nanos()).unwrap());
-    match (at(5), at(80)) {
-        (Some(early), Some(late)) if recent.len() >= 8 => (early.saturating_sub(3 * MS), late + 3 * MS),
-        _ => (QUIET_MS * MS, (QUIET_MS + 60) * MS),
-    }
+/// When to send after a master's death: around where workers have died without a job, a little wider than that.
+fn aim(deaths: &[u64]) -> (u64, u64) {
+    let at = |per_cent| within(deaths, per_cent).map_or(0, |took| u64::try_from(took.as_nanos()).unwrap());
+    (at(5).saturating_sub(3 * MS), at(95) + 3 * MS)
 }
 
-/// One master with its workers: kills it and sends each worker a job at a random moment.
-fn batch(
-    scene: &Scene,
-    queue: &TcpListener,
-    workers: &Receiver<(i32, TcpStream)>,
-    span: (u64, u64),
-    random: &mut Random,
-    sent: &mut Vec<Sent>,
-    ends: &mut Ends,
-) -> Result<()> {
-    let mut master = Command::new(build_folder().join("racer"));
-    master
-        .args(["master", scene.token(), &queue.local_addr()?.port().to_string()])
-        .arg(scene.path("jobs"))
-        .arg(WORKERS.to_string())
-        .stdin(Stdio::null());
-    let mut child = master.spawn().context("cannot start a master")?;
-    let held = Proc::of_child(&child).context("the master died")?;
-    let mut crew = Vec::new();
-    for _ in 0..WORKERS {
-        let (pid, stream) =
-            workers.recv_timeout(Duration::from_secs(10)).context("a worker does not connect")?;
-        crew.push((Proc::with_token(pid, scene.token()).context("a worker died")?, stream));
-    }
-    // Until the agent knows of them, and they wait for their jobs.
-    std::thread::sleep(random.millis(20, 40));
-    let killed = boot_now();
-    held.signal(Signal::KILL);
-    let racers: Vec<_> = crew
-        .into_iter()
-        .map(|(proc, stream)| {
-            let (job, at) = (sent.len(), killed + random.between(span.0, span.1));
-            sent.push(Sent { pid: proc.pid(), at });
-            std::thread::spawn(move || run(&proc, &stream, job, at))
-        })
-        .collect();
-    child.wait()?;
-    let first = sent.len() - racers.len();
-    for (n, racer) in racers.into_iter().enumerate() {
-        let end = racer.join().unwrap().context("a worker was not stopped")?;
-        let round = &mut sent[first + n];
-        round.at = end.sent;
-        ends.at.insert(round.pid, end.gone);
-        // Those that had no job died where the signal was: that is where to aim.
-        if end.gone < round.at {
-            ends.after.push(end.gone - killed);
+/// Where batches are run.
+struct Stand<'a> {
+    scene: &'a Scene,
+    queue: &'a TcpListener,
+    workers: &'a Receiver<(i32, TcpStream)>,
+    random: Random,
+}
+
+impl Stand<'_> {
+    /// How long after their master's death workers die that get no job; sorted.
+    fn calibrate(&mut self) -> Result<Vec<u64>> {
+        let mut deaths = Vec::new();
+        while deaths.len() < 24 {
+            deaths.extend(self.batch(None, &mut Vec::new(), &mut BTreeMap::new())?);
         }
+        deaths.sort_unstable();
+        Ok(deaths)
     }
-    Ok(())
+
+    /// One master with its workers: kills it and sends each worker a job at a random moment of the span. Gives the time from
+    /// the master's death to each worker's.
+    fn batch(
+        &mut self,
+        span: Option<(u64, u64)>,
+        sent: &mut Vec<Sent>,
+        ends: &mut BTreeMap<i32, u64>,
+    ) -> Result<Vec<u64>> {
+        let mut master = Command::new(build_folder().join("racer"));
+        master
+            .args(["master", self.scene.token(), &self.queue.local_addr()?.port().to_string()])
+            .arg(self.scene.path("jobs"))
+            .arg(WORKERS.to_string())
+            .stdin(Stdio::null());
+        let mut child = master.spawn().context("cannot start a master")?;
+        let held = Proc::of_child(&child).context("the master died")?;
+        let mut crew = Vec::new();
+        for _ in 0..WORKERS {
+            let worker = self.workers.recv_timeout(Duration::from_secs(10));
+            let (pid, stream) = worker.context("a worker does not connect")?;
+            crew.push((Proc::with_token(pid, self.scene.token()).context("a worker died")?, stream));
+        }
+        // Until the agent knows of them, and they wait for their jobs.
+        std::thread::sleep(self.random.millis(20, 40));
+        let killed = boot_now();
+        held.signal(Signal::KILL);
+        let mut racers = Vec::new();
+        for (proc, stream) in crew {
+            let at = span.map(|(early, late)| killed + self.random.between(early, late));
+            let job = sent.len() + racers.len();
+            let pid = proc.pid();
+            racers.push((pid, std::thread::spawn(move || run(&proc, &stream, job, at))));
+        }
+        child.wait()?;
+        let mut deaths = Vec::new();
+        for (pid, racer) in racers {
+            let end = racer.join().unwrap().context("a worker was not stopped")?;
+            sent.push(Sent { pid, at: end.sent });
+            ends.insert(pid, end.gone);
+            deaths.push(end.gone - killed);
+        }
+        Ok(deaths)
+    }
 }
 
 struct End {
@@ -190,24 +199,34 @@ struct End {
     gone: u64,
 }
 
-/// Sends a job at that moment and waits until the worker is gone.
-fn run(proc: &Proc, mut stream: &TcpStream, job: usize, at: u64) -> Option<End> {
-    // Whoever dies before that is noticed when it dies.
-    let early = proc.wait_gone(Duration::from_nanos(at.saturating_sub(boot_now() + MS)));
-    let gone = early.then(boot_now);
-    while boot_now() < at {
-        std::hint::spin_loop();
+/// Sends a job at that moment, if there is one, and waits until the worker is gone.
+fn run(proc: &Proc, mut stream: &TcpStream, job: usize, at: Option<u64>) -> Option<End> {
+    let mut gone = None;
+    let mut sent = 0;
+    if let Some(at) = at {
+        // Whoever dies before that is noticed when it dies.
+        let early = proc.wait_gone(Duration::from_nanos(at.saturating_sub(boot_now() + MS)));
+        gone = early.then(boot_now);
+        while boot_now() < at {
+            std::hint::spin_loop();
+        }
+        sent = boot_now();
+        // That nobody is there any more is one of the outcomes.
+        let _ = stream.write_all(format!("{job}\n").as_bytes());
     }
-    let sent = boot_now();
-    // That nobody is there any more is one of the outcomes.
-    let _ = stream.write_all(format!("{job}\n").as_bytes());
-    if let Some(gone) = gone {
-        return Some(End { sent, gone });
+    if gone.is_none() {
+        gone = proc.wait_gone(Duration::from_secs(10)).then(boot_now);
     }
-    proc.wait_gone(Duration::from_secs(10)).then(|| End { sent, gone: boot_now() })
+    gone.map(|gone| End { sent, gone })
 }
 
-fn judge(race: &mut Race, sent: &[Sent], ends: &Ends, runs: &[ledger::Run], records: &[crate::log::Record]) {
+fn judge(
+    race: &mut Race,
+    sent: &[Sent],
+    ends: &BTreeMap<i32, u64>,
+    runs: &[ledger::Run],
+    records: &[Record],
+) {
     for (job, round) in (0_u64..).zip(sent) {
         let run = runs.iter().find(|run| run.job == job);
         match run {
@@ -216,15 +235,15 @@ fn judge(race: &mut Race, sent: &[Sent], ends: &Ends, runs: &[ledger::Run], reco
                 race.lost += 1;
                 race.wrongs.push(format!("{run:?}"));
             }
-            None if ends.at.get(&round.pid).is_some_and(|gone| *gone <= round.at) => race.late += 1,
+            None if ends.get(&round.pid).is_some_and(|gone| *gone <= round.at) => race.late += 1,
             None => race.unread += 1,
         }
     }
     let shots = Shot::all(records);
     race.signals = shots.len();
-    let verified = |r: &&crate::log::Record| agent::is_shot(r) && r.flag("verified");
+    let verified = |r: &&Record| agent::is_shot(r) && r.flag("verified");
     race.verified = records.iter().filter(verified).count();
-    let deaths = shots.iter().filter_map(|shot| ends.at.get(&shot.pid)?.checked_sub(shot.at));
+    let deaths = shots.iter().filter_map(|shot| ends.get(&shot.pid)?.checked_sub(shot.at));
     race.deaths = deaths.collect();
     race.deaths.sort_unstable();
 }

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -138,6 +139,11 @@ impl Framework for Uwsgi {
 
     fn kills(&self) -> Vec<Kill> {
         vec![Kill::Kill, Kill::Intermediate, Kill::Kill, Kill::Term]
+    }
+
+    fn farewell(&self) -> Duration {
+        // From the signal to the end of the interpreter.
+        Duration::from_millis(500)
     }
 
     fn is_intermediate(&self, stage: &Stage, cmdline: &str) -> bool {
