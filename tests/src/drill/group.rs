@@ -15,13 +15,14 @@ pub struct Group {
     profile: &'static str,
     keys: Table,
     quiet_ms: u64,
+    beside: Vec<Group>,
 }
 
 impl Group {
     /// A profile, with patterns that only this drill's processes match. `worker` is also what the drill itself takes for a
     /// worker.
     pub fn new(profile: &'static str, master: &str, worker: &str) -> Self {
-        let empty = Self { profile, keys: Table::new(), quiet_ms: 200 };
+        let empty = Self { profile, keys: Table::new(), quiet_ms: 200, beside: Vec::new() };
         empty
             .with("master", "cmdline", master)
             .with("worker", "cmdline", worker)
@@ -44,6 +45,12 @@ impl Group {
         self.with("idle", "quiet", format!("{ms}ms"))
     }
 
+    /// A group for others of the same drill, such as intermediate supervisors.
+    pub fn beside(mut self, group: Self) -> Self {
+        self.beside.push(group);
+        self
+    }
+
     pub(super) fn quiet_ms(&self) -> u64 {
         self.quiet_ms
     }
@@ -55,6 +62,21 @@ impl Group {
 
     /// The whole configuration.
     pub(super) fn config(&self, stage: &Stage) -> Result<String> {
+        let groups = [self].into_iter().chain(&self.beside).enumerate();
+        let groups: Result<Vec<_>> = groups.map(|(n, group)| Ok(group.laid_out(n)?.into())).collect();
+        let mut agent = Table::new();
+        for (key, file) in [("log", "agent.jsonl"), ("socket", "agent.sock"), ("state", "state")] {
+            agent.insert(key.into(), super::env::text(stage.scene.path(file)).into());
+        }
+        agent.insert("log_max_size".into(), "4GiB".into());
+        let mut config = Table::new();
+        config.insert("agent".into(), agent.into());
+        config.insert("group".into(), Value::Array(groups?));
+        Ok(toml::to_string(&config)?)
+    }
+
+    /// The profile with its keys replaced.
+    fn laid_out(&self, n: usize) -> Result<Table> {
         let profile = profiles::find(self.profile).with_context(|| format!("no profile {}", self.profile))?;
         let mut group: Table = profile.toml.parse()?;
         group.remove("observe_only");
@@ -63,16 +85,8 @@ impl Group {
             let into = into.as_table_mut().unwrap();
             into.extend(keys.as_table().unwrap().clone());
         }
-        group.insert("name".into(), "drill".into());
+        group.insert("name".into(), format!("drill-{n}").into());
         group.insert("mode".into(), "enforce".into());
-        let mut agent = Table::new();
-        for (key, file) in [("log", "agent.jsonl"), ("socket", "agent.sock"), ("state", "state")] {
-            agent.insert(key.into(), super::env::text(stage.scene.path(file)).into());
-        }
-        agent.insert("log_max_size".into(), "4GiB".into());
-        let mut config = Table::new();
-        config.insert("agent".into(), agent.into());
-        config.insert("group".into(), Value::Array(vec![group.into()]));
-        Ok(toml::to_string(&config)?)
+        Ok(group)
     }
 }

@@ -30,6 +30,7 @@ mod group;
 mod innocents;
 pub mod ledger;
 mod load;
+mod php;
 pub mod python;
 mod race;
 mod random;
@@ -56,7 +57,9 @@ pub use table::table;
 
 /// Every drill, in the order of the table.
 pub fn all() -> Vec<Box<dyn Framework>> {
-    python::all()
+    let mut all = python::all();
+    all.extend(php::all());
+    all
 }
 
 /// A framework as a drill runs it.
@@ -102,6 +105,11 @@ pub trait Framework: Send + Sync {
     /// How its masters end, in turn.
     fn kills(&self) -> Vec<Kill> {
         vec![Kill::Kill, Kill::Kill, Kill::Term]
+    }
+
+    /// Whether orphans go to a subreaper, the drill itself, and not to pid 1.
+    fn below_subreaper(&self) -> bool {
+        false
     }
 
     /// Whether a command line below a master is an intermediate supervisor's, for [`Kill::Intermediate`].

@@ -55,6 +55,7 @@ pub struct Plan {
 /// When something that it needs cannot be had, or a master does not come up. That a promise was broken is no error but a
 /// fact.
 pub fn run(framework: &Arc<dyn Framework>, plan: Plan) -> Result<Facts> {
+    nix::sys::prctl::set_child_subreaper(framework.below_subreaper())?;
     let stage = Arc::new(Stage::new()?);
     framework.prepare(&stage).with_context(|| format!("cannot set up {}", framework.name()))?;
     let mut group = framework.group(&stage);
