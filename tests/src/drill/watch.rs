@@ -183,7 +183,10 @@ impl Watch {
 
     /// Enters a master that was just started.
     pub(super) fn master(&self, proc: Proc, which: Instance) -> usize {
-        self.book.lock().unwrap().add(proc, None, which)
+        let mut book = self.book.lock().unwrap();
+        // Its first children may have been looked at before it was known here.
+        book.others.clear();
+        book.add(proc, None, which)
     }
 
     /// Looks at every process now and then does something to one of the book, knowing who is below it.
