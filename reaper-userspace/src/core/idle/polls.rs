@@ -29,6 +29,8 @@ struct Rest {
     tid: u32,
     /// The thread's switches: the same means the same sleep.
     switches: u64,
+    /// It was held still when it was last seen: letting it go makes it switch once more.
+    frozen: bool,
     /// What every socket had carried by then, by inode, and whether it leads to the queue.
     sockets: BTreeMap<u64, (bool, Traffic)>,
 }
@@ -42,11 +44,15 @@ impl Polls {
             // In the middle of a poll, as it seems; the next sleep tells what it was.
             Sleeper::Awake => self.clone(),
             Sleeper::Rests { tid, switches } => {
+                let frozen = sample.frozen;
                 if self.rest.as_ref().is_some_and(|r| r.tid == tid && r.switches == switches) {
                     return self.clone();
                 }
                 let Some(sockets) = sockets(source, rules) else { return Self::default() };
-                let rest = Rest { tid, switches, sockets };
+                let rest = Rest { tid, switches, frozen, sockets };
+                if self.rest.as_ref().is_some_and(|before| before.was_held_until(&rest)) {
+                    return Self { rest: Some(rest), seen: self.seen };
+                }
                 let polled = self.rest.as_ref().is_some_and(|before| before.polled_until(&rest, rules));
                 let seen = if polled { self.seen.saturating_add(1) } else { 0 };
                 Self { rest: Some(rest), seen }
@@ -56,6 +62,13 @@ impl Polls {
 }
 
 impl Rest {
+    /// Whether `next` is this same sleep, which ptrace(2) interrupted and which went on: one switch when it was stopped, one when
+    /// it was let go. A thread that woke by itself and slept again has switched once more than that.
+    fn was_held_until(&self, next: &Self) -> bool {
+        let held = u64::from(self.frozen) + u64::from(next.frozen);
+        self.tid == next.tid && next.switches == self.switches + held && self.sockets == next.sockets
+    }
+
     /// Whether nothing but a poll that found nothing happened between this sleep and `next`.
     fn polled_until(&self, next: &Self, rules: &IdleRules) -> bool {
         if self.tid != next.tid || !self.sockets.keys().eq(next.sockets.keys()) {

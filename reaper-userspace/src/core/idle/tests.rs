@@ -343,6 +343,7 @@ struct Poller {
     queue: Traffic,
     other: Traffic,
     switches: u64,
+    frozen: bool,
 }
 
 impl Poller {
@@ -354,6 +355,7 @@ impl Poller {
             queue: Traffic::default(),
             other: Traffic::default(),
             switches: 1,
+            frozen: false,
         };
         poller.look(3 * SECOND, true);
         poller
@@ -373,12 +375,21 @@ impl Poller {
         self.look(3 * SECOND, true)
     }
 
+    /// It is held still, or let go again, `extra` switches later than that alone makes.
+    fn hold(&mut self, frozen: bool, extra: u64) -> Verdict {
+        self.frozen = frozen;
+        self.switches += 1 + extra;
+        self.look(3 * SECOND, true)
+    }
+
     fn look(&mut self, length: Ns, has_other: bool) -> Verdict {
         let queue = File { traffic: Some(self.queue), ..connected(3, 6379) };
         let other = has_other.then(|| File { traffic: Some(self.other), ..connected(4, 3306) });
         let files: Vec<File> = [queue].into_iter().chain(other).collect();
         let mut look = sample(&[sleeps(length)], &files);
         look.threads[0].switches = Some(self.switches);
+        look.threads[0].state = if self.frozen { 't' } else { 'S' };
+        look.frozen = self.frozen;
         let judged = alone().judge(&look, None, &self.polls, &self.rules);
         self.polls = judged.polls;
         judged.evidence.verdict
@@ -422,6 +433,25 @@ fn a_job_that_sleeps_as_its_framework_does_is_not_taken_for_it() {
     assert_eq!(closes(idle()), Verdict::Unknown, "a connection was closed");
     let sleeps_longer = |mut poller: Poller| poller.look(12 * SECOND, true);
     assert_eq!(sleeps_longer(idle()), Verdict::Busy);
+}
+
+#[test]
+fn a_sleep_in_which_it_was_held_still_is_the_same_sleep() {
+    let idle = || {
+        let mut poller = Poller::new();
+        poller.poll(900, 22);
+        assert_eq!(poller.poll(900, 22), Verdict::Idle);
+        poller
+    };
+    let mut poller = idle();
+    assert_eq!(poller.hold(true, 0), Verdict::Idle);
+    assert_eq!(poller.hold(false, 0), Verdict::Idle, "it was let go");
+    assert_eq!(poller.hold(true, 0), Verdict::Idle, "held a second time");
+    assert_eq!(idle().hold(true, 1), Verdict::Unknown, "it woke by itself and sleeps again");
+    assert_eq!(idle().hold(false, 0), Verdict::Unknown, "nobody held it");
+    let mut poller = idle();
+    poller.queue.received += 400;
+    assert_eq!(poller.hold(true, 0), Verdict::Unknown, "it has got a job");
 }
 
 #[test]
