@@ -17,13 +17,13 @@ struct Args {
     /// Every drill.
     #[arg(long)]
     all: bool,
-    /// How many masters are killed.
-    #[arg(long, default_value_t = 50)]
-    kills: usize,
+    /// How many masters are killed; 50, or 4 with --short.
+    #[arg(long)]
+    kills: Option<usize>,
     /// How many rounds the race has.
     #[arg(long, default_value_t = 1000)]
     rounds: usize,
-    /// Four kills, and no comparison with the cron script.
+    /// No comparison with the cron script, and fewer kills unless it is said how many.
     #[arg(long)]
     short: bool,
     /// With `proof = "asleep"` instead of the profile's: what that costs.
@@ -62,7 +62,7 @@ fn run(args: &Args) -> Result<bool> {
         }
         drills.retain(|drill| args.names.iter().any(|name| name == drill.name()));
     }
-    let kills = if args.short { 4 } else { args.kills };
+    let kills = args.kills.unwrap_or(if args.short { 4 } else { 50 });
     let plan = Plan { kills, rule: Rule::Reaper, seed: args.seed, asleep: args.asleep };
     let (mut done, mut good) = (Vec::new(), true);
     for drill in &drills {

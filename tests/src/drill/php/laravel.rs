@@ -172,14 +172,23 @@ impl Framework for Laravel {
     }
 
     fn patience(&self) -> Option<Duration> {
-        let seconds = match self.block_for {
-            // Two polls that find nothing, with a sleep before, between and after them.
-            None => 3 * SLEEP,
-            // TERM is heeded when the pop returns and the sleep after it is over.
-            Some(0) => GRACE + 1,
-            Some(block) => block + 2 * SLEEP,
-        };
-        Some(Duration::from_secs(seconds) + Duration::from_millis(500))
+        match self.block_for {
+            // Two polls that find nothing, each after a sleep.
+            None => Some(Duration::from_millis(2 * SLEEP * 1_000 + 400)),
+            // Between two pops it sleeps, and is not idle in the middle of that.
+            Some(1..) => Some(Duration::from_millis(SLEEP * 1_000 + 300)),
+            Some(0) => None,
+        }
+    }
+
+    fn farewell(&self) -> Duration {
+        match self.block_for {
+            None => Duration::ZERO,
+            // TERM is not heeded.
+            Some(0) => Duration::from_millis(GRACE * 1_000 + 500),
+            // TERM is heeded when the pop has returned and the sleep after it is over.
+            Some(seconds) => Duration::from_secs(seconds + SLEEP),
+        }
     }
 
     fn lookalike(&self, stage: &Stage) -> String {
