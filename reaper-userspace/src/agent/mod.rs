@@ -240,7 +240,8 @@ impl Agent {
                 let at = clock::now();
                 self.core.handle(at, Input::Fired { key, at, outcome });
             }
-            Effect::Watch(key) => self.watch(key),
+            Effect::Watch { key, traffic: true } => self.watch(key),
+            Effect::Watch { .. } => {}
             Effect::Unwatch(key) => {
                 self.sampler.forget(key);
                 if let Some(observer) = &mut self.observer {

@@ -12,8 +12,13 @@ pub enum Effect {
     Record(Box<Record>),
     /// Read from /proc who this is; answered by `Input::Identified`.
     Identify(ProcKey),
-    /// Observe its traffic in the kernel from now on, until [`Effect::Unwatch`].
-    Watch(ProcKey),
+    /// It is looked at closely from now on, until [`Effect::Unwatch`].
+    Watch {
+        /// Who.
+        key: ProcKey,
+        /// Its traffic and alarms are to be observed in the kernel.
+        traffic: bool,
+    },
     /// It is not of interest any more.
     Unwatch(ProcKey),
     /// Look at every thread; answered by `Input::Sampled`.

@@ -196,6 +196,12 @@ impl IdleRules {
             Proof::Asleep => Depth::Threads,
         }
     }
+
+    /// Whether the kernel's word on traffic or alarms can make a difference. Servers are judged without it.
+    pub fn needs_observer(&self) -> bool {
+        let asks = !self.queue.is_empty() || self.sleep.is_some() || self.alarm.is_some();
+        self.proof == Proof::Source && asks
+    }
 }
 
 impl core::fmt::Display for Endpoint {

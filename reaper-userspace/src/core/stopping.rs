@@ -46,9 +46,10 @@ impl Core {
             let proc = id.map(|id| self.tree.view(id));
             return self.record(now, Event::Error { what, proc });
         }
-        let depth = self.rules.groups[orphan.group].idle.depth();
+        let idle = &self.rules.groups[orphan.group].idle;
+        let depth = idle.depth();
         if depth == Depth::Source && !std::mem::replace(&mut orphan.watched, true) {
-            self.effects.push_back(Effect::Watch(key));
+            self.effects.push_back(Effect::Watch { key, traffic: idle.needs_observer() });
         }
         self.effects.push_back(Effect::Sample { key, depth });
     }

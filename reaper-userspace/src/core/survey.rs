@@ -114,6 +114,10 @@ impl Core {
                 }
                 orphan.group = group;
                 orphan.reconsider();
+                // What is to be seen of it may be another thing now.
+                if std::mem::take(&mut orphan.watched) {
+                    self.effects.push_back(Effect::Unwatch(key));
+                }
                 self.orphans.insert(key, orphan);
                 self.schedule.set(Timer::Orphan(key), at);
             } else {

@@ -276,7 +276,7 @@ impl Host {
         match effect {
             Effect::Record(record) => self.record(*record),
             Effect::Identify(key) => self.identify(key),
-            Effect::Watch(key) => {
+            Effect::Watch { key, .. } => {
                 if !self.watched.insert(key) {
                     self.fail("the core watches somebody twice");
                 }

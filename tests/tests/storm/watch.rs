@@ -151,7 +151,7 @@ impl Watch {
                 self.dump();
             }
             Effect::Persist | Effect::Release(_) => {}
-            Effect::Watch(_)
+            Effect::Watch { .. }
             | Effect::Unwatch(_)
             | Effect::Sample { .. }
             | Effect::Aim { .. }
