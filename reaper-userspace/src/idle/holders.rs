@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::files::inode_of;
 
-/// A walk is used for this long at least.
+/// A walk is used for this long at least by those whose descriptors it has seen.
 const SHORTEST: Duration = Duration::from_secs(1);
 
 /// And this many times as long as it took, so that walking stays below a twentieth of the time.
@@ -45,17 +45,35 @@ impl Holders {
     /// Who besides `pid` has this pipe or socket open, by pid. `None` if that is not known, as of a descriptor that `pid` has
     /// got since the last walk.
     pub(super) fn besides(&mut self, pid: u32, inode: u64) -> Option<Vec<u32>> {
-        let now = Instant::now();
-        let fresh = |w: &Walk| {
-            let took = w.end.saturating_duration_since(w.at);
-            now.saturating_duration_since(w.end) < SHORTEST.max(took * SHARE)
-        };
-        if !self.walk.as_ref().is_some_and(fresh) {
-            let by_inode = walk(&self.proc);
-            self.walk = Some(Walk { at: now, end: Instant::now(), by_inode });
+        if !self.knows(pid, inode) {
+            self.walk = Some(Walk::now(&self.proc));
         }
         let all = self.walk.as_ref()?.by_inode.as_ref()?.get(&inode)?;
-        all.contains(&pid).then(|| all.iter().copied().filter(|p| *p != pid).collect())
+        let proc = open(&self.proc, DIRECTORY, Mode::empty()).ok()?;
+        // Of the others, those that still have it: a job that was a child has often ended since the walk.
+        let still = |p: &u32| match inodes(&proc, *p) {
+            Ok(inodes) => inodes.contains(&inode),
+            Err(Errno::NOENT | Errno::SRCH) => false,
+            Err(_) => true,
+        };
+        all.contains(&pid).then(|| all.iter().copied().filter(|p| *p != pid && still(p)).collect())
+    }
+
+    /// Whether the walk need not be made anew: it is young, or it is not so old that it may be and knows of this descriptor.
+    fn knows(&self, pid: u32, inode: u64) -> bool {
+        let Some(walk) = &self.walk else { return false };
+        let (age, least) = (walk.end.elapsed(), walk.end.saturating_duration_since(walk.at) * SHARE);
+        let known =
+            walk.by_inode.as_ref().is_some_and(|all| all.get(&inode).is_some_and(|p| p.contains(&pid)));
+        age < if known { SHORTEST.max(least) } else { least }
+    }
+}
+
+impl Walk {
+    fn now(proc: &Path) -> Self {
+        let at = Instant::now();
+        let by_inode = walk(proc);
+        Self { at, end: Instant::now(), by_inode }
     }
 }
 
@@ -152,6 +170,15 @@ mod tests {
             }
         }
         root
+    }
+
+    #[test]
+    fn the_dead_hold_nothing() {
+        let root = proc(&[(10, &["pipe:[7]"]), (11, &["pipe:[7]"])]);
+        let mut holders = Holders { proc: root.path().into(), walk: None };
+        assert_eq!(holders.besides(10, 7), Some(vec![11]));
+        std::fs::remove_dir_all(root.path().join("11")).expect("removed");
+        assert_eq!(holders.besides(10, 7), Some(vec![]), "the walk is as young as before");
     }
 
     #[test]
