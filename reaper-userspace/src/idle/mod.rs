@@ -204,7 +204,8 @@ impl ThreadLook<'_> {
         // First: whoever runs from here on shows more at the next look.
         let switches = switches(&read("status")?).ok_or("its status does not count its switches")?;
         thread.switches = Some(switches);
-        let mut call = match call::parse(&read("syscall")?)? {
+        let line = read("syscall")?;
+        let mut call = match call::parse(&line)? {
             Line::Running | Line::Outside => {
                 thread.wait = Wait::Nothing;
                 return Ok(last);
@@ -223,6 +224,11 @@ impl ThreadLook<'_> {
                 (wait::resolve(self.arch, &call, self.look).ok_or(why)?, true)
             }
         };
+        // A thread that woke meanwhile has used the memory of its call for something else.
+        if !self.frozen && (read("syscall")? != line || self::switches(&read("status")?) != Some(switches)) {
+            thread.wait = Wait::Nothing;
+            return Ok(last);
+        }
         let last = last.filter(|l| l.call.nr == call.nr);
         thread.wait = if resolved.time_is_overwritten && (restarted || self.frozen) {
             history::as_asked(resolved.wait, switches, last.as_ref())
