@@ -208,12 +208,14 @@ fn of_queue(
         let never = alarms.except.as_ref().is_some_and(|r| r.is_match(&source.title))
             || source.caught.is_none_or(|caught| caught & ALARMS_MAY_COME == 0);
         return match source.alarm {
-            Some(true) => Some(Proof::Busy("an alarm is armed, which limits the time of a job".to_owned())),
-            _ if never => {
-                Some(Proof::Unknown("no alarm would limit the time of a job, so it may be one".to_owned()))
-            }
+            Some(true) => Some(Proof::Busy("its queue, while an alarm limits the time of a job".to_owned())),
+            _ if never => Some(Proof::Unknown(
+                "its queue, but no alarm would limit the time of a job, so it may be one".to_owned(),
+            )),
             Some(false) => None,
-            None => Some(Proof::Unknown("whether an alarm limits the time of a job is not known".to_owned())),
+            None => Some(Proof::Unknown(
+                "its queue, and whether an alarm limits the time of a job is not known".to_owned(),
+            )),
         };
     }
     if rules.job_in_child || around.title_says_idle {
@@ -223,7 +225,7 @@ fn of_queue(
         file.traffic.and_then(|t| t.last).filter(|last| !last.sent && last.bytes > rules.poll_reply)
     {
         return Some(Proof::Busy(format!(
-            "the last thing on that connection was {} bytes from the queue: a job",
+            "its queue, from which the last thing were {} bytes: a job",
             last.bytes
         )));
     }
@@ -233,7 +235,7 @@ fn of_queue(
     match others.count() {
         0 => None,
         n => Some(Proof::Unknown(format!(
-            "it has {} connections to its queue, and which of them brings the jobs is not known",
+            "its queue, over one of {} connections, and which of them brings the jobs is not known",
             n + 1
         ))),
     }

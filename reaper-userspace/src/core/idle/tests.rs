@@ -172,7 +172,7 @@ fn a_blocking_pop_is_idle_until_an_answer_is_there() {
 #[test]
 fn of_two_connections_to_the_queue_nobody_knows_which_brings_the_jobs() {
     let files = [connected(3, 6379), connected(4, 6379)];
-    check(&sample(&[waits(&[4])], &files), &rules(), Verdict::Unknown, "2 connections to its queue");
+    check(&sample(&[waits(&[4])], &files), &rules(), Verdict::Unknown, "one of 2 connections");
     // Unless a thread waits on each, or the job would be a child.
     check(&sample(&[waits(&[3]), waits(&[4])], &files), &rules(), Verdict::Idle, "its queue");
     let rules = IdleRules { job_in_child: true, ..rules() };
@@ -209,7 +209,7 @@ fn after_a_large_answer_it_works() {
     let got =
         |bytes| Some(Traffic { last: Some(Operation { at: 0, sent: false, bytes }), ..Traffic::default() });
     let job = File { traffic: got(900), ..connected(3, 6379) };
-    check(&sample(&[waits(&[3])], &[job]), &rules(), Verdict::Busy, "900 bytes from the queue");
+    check(&sample(&[waits(&[3])], &[job]), &rules(), Verdict::Busy, "were 900 bytes: a job");
     let nothing = File { traffic: got(5), ..connected(3, 6379) };
     check(&sample(&[waits(&[3])], &[nothing]), &rules(), Verdict::Idle, "its queue");
 }
