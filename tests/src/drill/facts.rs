@@ -160,6 +160,19 @@ impl Facts {
 
     /// Which of reaper's promises these facts break.
     pub fn broken(&self) -> Vec<String> {
+        let mut broken = self.harm();
+        if let Some(p99) = within(&self.aimed, 99).filter(|p99| *p99 > self.limit) {
+            broken.push(format!("signalled within {p99:?} (p99) of going idle, more than {:?}", self.limit));
+        }
+        let limit = self.limit + self.farewell;
+        if let Some(p99) = within(&self.took, 99).filter(|p99| *p99 > limit) {
+            broken.push(format!("gone within {p99:?} (p99) of going idle, more than {limit:?}"));
+        }
+        broken
+    }
+
+    /// The same without how long it took: a machine that does much else is late, and must do no harm.
+    pub fn harm(&self) -> Vec<String> {
         let mut broken = Vec::new();
         let mut none = |count: usize, what: &str| {
             if count > 0 {
@@ -173,13 +186,6 @@ impl Facts {
         none(self.stayed, "orphans that stayed");
         none(usize::from(self.ended == 0), "jobs ended at all, wanted: more than");
         none(usize::from(self.orphans == 0), "orphans at all, wanted: more than");
-        if let Some(p99) = within(&self.aimed, 99).filter(|p99| *p99 > self.limit) {
-            broken.push(format!("signalled within {p99:?} (p99) of going idle, more than {:?}", self.limit));
-        }
-        let limit = self.limit + self.farewell;
-        if let Some(p99) = within(&self.took, 99).filter(|p99| *p99 > limit) {
-            broken.push(format!("gone within {p99:?} (p99) of going idle, more than {limit:?}"));
-        }
         broken
     }
 }

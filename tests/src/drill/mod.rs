@@ -38,6 +38,7 @@ mod run;
 mod slow;
 mod stage;
 mod table;
+mod verdicts;
 mod watch;
 
 use std::fmt;
@@ -54,6 +55,7 @@ pub use run::{Plan, Rule, run};
 pub use slow::get;
 pub use stage::{Stage, free_port};
 pub use table::table;
+pub use verdicts::{Verdicts, verdicts};
 
 /// Every drill, in the order of the table.
 pub fn all() -> Vec<Box<dyn Framework>> {

@@ -106,7 +106,7 @@ pub fn run(framework: &Arc<dyn Framework>, plan: Plan) -> Result<Facts> {
     Ok(facts)
 }
 
-fn start_agent(stage: &Stage, config: &str) -> Result<Agent> {
+pub(super) fn start_agent(stage: &Stage, config: &str) -> Result<Agent> {
     let file = stage.scene.path("drill.toml");
     fs::write(&file, config)?;
     let mut command = Command::new(agent::binary());
@@ -133,15 +133,16 @@ fn keep_for_the_curious(stage: &Stage, name: &str, rule: Rule, facts: &Facts) ->
     Ok(())
 }
 
-struct Masters<'a> {
-    framework: &'a Arc<dyn Framework>,
-    stage: &'a Stage,
-    watch: &'a Watch,
+/// Starts and ends masters.
+pub(super) struct Masters<'a> {
+    pub(super) framework: &'a Arc<dyn Framework>,
+    pub(super) stage: &'a Stage,
+    pub(super) watch: &'a Watch,
 }
 
 impl Masters<'_> {
     /// Starts a master and waits for its workers.
-    fn start(&self, which: Instance) -> Result<usize> {
+    pub(super) fn start(&self, which: Instance) -> Result<usize> {
         let command = self.stage.dress(self.framework.master(self.stage, which), "master");
         let at = self.watch.master(spawn(command)?, which);
         self.wait_for_workers(at)?;
@@ -231,7 +232,8 @@ fn settle(stage: &Stage, watch: &Watch) {
     });
 }
 
-fn orphans_left(watch: &Watch) -> usize {
+/// Orphans that are alive.
+pub(super) fn orphans_left(watch: &Watch) -> usize {
     watch.book(|book| {
         let left = |(at, seen): (usize, &super::watch::Seen)| {
             seen.is_worker && seen.gone.is_none() && book.orphaned(at).is_some()

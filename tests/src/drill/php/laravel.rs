@@ -175,9 +175,8 @@ impl Framework for Laravel {
         match self.block_for {
             // Two polls that find nothing, each after a sleep, and one more for a look that came at a bad moment.
             None => Some(Duration::from_millis(3 * SLEEP * 1_000 + 400)),
-            // Between two pops it sleeps, and is not idle in the middle of that.
-            Some(1..) => Some(Duration::from_millis(SLEEP * 1_000 + 300)),
-            Some(0) => None,
+            // It sleeps when its pop found nothing, as when another worker was faster, and is not idle in the middle of that.
+            Some(_) => Some(Duration::from_millis(SLEEP * 1_000 + 300)),
         }
     }
 
