@@ -71,7 +71,7 @@ impl Framework for Fpm {
         let token = stage.token();
         Group::new(
             "php-fpm",
-            &format!(r"^php-fpm: master process \(\S*{token}|^(\S*/)?php-fpm\S* .*{token}"),
+            &format!(r"^php-fpm: master process \(\S*{token}|^(\S*/)?php-fpm[0-9.]* .*{token}"),
             &format!(r"^php-fpm: pool {token}-"),
         )
     }
