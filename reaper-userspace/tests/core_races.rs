@@ -266,3 +266,95 @@ fn an_orphan_of_an_observing_group_can_be_one_of_an_enforcing_group_too() {
     assert!(!host.kernel.is_alive(worker));
     rest(host);
 }
+
+/// A worker of a master that lives leaves a daemon, which forks twice and dies in the same millisecond.
+fn a_short_lived_daemon(host: &mut Host, subreaper: bool) -> [Who; 3] {
+    let master = spawn(host, 0, MASTER_A);
+    if subreaper {
+        host.kernel.become_subreaper(master);
+    }
+    let worker = spawn(host, master, WORKER_A);
+    host.pump();
+    let daemon = host.kernel.fork(worker, Birth::Plain).unwrap();
+    host.kernel.setsid(daemon);
+    host.kernel.exit(worker, 0);
+    host.pump();
+    let child = host.kernel.fork(daemon, Birth::Plain).unwrap();
+    let grandchild = host.kernel.fork(child, Birth::Plain).unwrap();
+    host.kernel.exit(daemon, 1 << 8);
+    host.pump();
+    [master, child, grandchild]
+}
+
+#[test]
+fn a_daemon_that_dies_before_its_fate_is_known_took_its_children_along() {
+    // Nobody has looked at it, or nobody knew who had adopted it.
+    for stream in [Stream { late: true, ..Stream::default() }, Stream { deep: true, ..Stream::default() }] {
+        let mut host = Host::running(rules(vec![alpha()]));
+        host.stream = stream;
+        let [master, child, grandchild] = a_short_lived_daemon(&mut host, false);
+        host.wait(10 * MS);
+        host.stream = Stream::default();
+        host.wait(3_000 * MS);
+        host.kernel.exit(master, 9);
+        host.wait(3_000 * MS);
+        assert!(host.kernel.is_alive(child) && host.kernel.is_alive(grandchild));
+        assert_eq!(count(&host, |e| matches!(e, Event::Orphaned { .. })), 0);
+        assert_ne!(count(&host, |e| matches!(e, Event::Spared { because: SparedBecause::Detached, .. })), 0);
+        rest(host);
+    }
+}
+
+#[test]
+fn a_daemon_that_its_master_adopts_has_not_left_even_if_it_dies_before_that_is_known() {
+    let mut host = Host::running(rules(vec![alpha()]));
+    host.stream.deep = true;
+    let [master, child, grandchild] = a_short_lived_daemon(&mut host, true);
+    host.stream.deep = false;
+    host.wait(3_000 * MS);
+    assert!(host.kernel.is_alive(child) && host.kernel.is_alive(grandchild));
+    assert_ne!(count(&host, |e| matches!(e, Event::Spared { because: SparedBecause::Adopted, .. })), 0);
+    host.kernel.exit(master, 9);
+    host.wait(3_000 * MS);
+    assert!(!host.kernel.is_alive(child) && !host.kernel.is_alive(grandchild));
+    rest(host);
+}
+
+#[test]
+fn an_heir_that_dies_before_anybody_looks_leaves_orphans_of_its_own() {
+    let mut host = Host::running(rules(vec![alpha()]));
+    let first = spawn(&mut host, 0, MASTER_A);
+    host.pump();
+    host.stream.late = true;
+    let heir = host.kernel.fork(first, Birth::Plain).unwrap();
+    host.kernel.setsid(heir);
+    host.kernel.exit(first, 0);
+    host.wait(10 * MS);
+    let worker = spawn(&mut host, heir, WORKER_A);
+    host.kernel.exit(heir, 9);
+    host.wait(10 * MS);
+    host.stream.late = false;
+    host.wait(1_500 * MS);
+    assert_eq!(count(&host, |e| matches!(e, Event::Heir { .. })), 1);
+    assert_eq!(count(&host, |e| matches!(e, Event::MasterLost { .. })), 2);
+    assert!(!host.kernel.is_alive(worker));
+    rest(host);
+}
+
+#[test]
+fn a_master_of_two_groups_that_becomes_something_else_leaves_orphans_of_both() {
+    let mut host = Host::running(rules(vec![alpha(), beta()]));
+    let master = spawn(&mut host, 0, MASTER_A);
+    host.pump();
+    host.kernel.exec(master, MASTER_B);
+    host.pump();
+    // They look like masters themselves, but an orphan does not become one by its title alone.
+    let child = host.kernel.fork(master, Birth::Plain).unwrap();
+    let grandchild = host.kernel.fork(child, Birth::Plain).unwrap();
+    host.pump();
+    host.kernel.exec(master, WORKER_A);
+    host.wait(5_000 * MS);
+    assert!(host.kernel.is_alive(master));
+    assert!(!host.kernel.is_alive(child) && !host.kernel.is_alive(grandchild));
+    rest(host);
+}

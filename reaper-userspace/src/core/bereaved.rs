@@ -113,6 +113,13 @@ impl Bereaved {
         Fate::Decided { heir, orphan, left }
     }
 
+    /// It has lost its master of these groups too, before it was decided what became of it.
+    pub fn lose_also(&mut self, groups: impl IntoIterator<Item = GroupId>) {
+        self.groups.extend(groups);
+        self.groups.sort_unstable();
+        self.groups.dedup();
+    }
+
     /// When an open fate is looked at again: soon at first, then less often.
     pub fn poll_again(&mut self, now: Ns) -> Ns {
         let pause = self.pause.max(FIRST_POLL);

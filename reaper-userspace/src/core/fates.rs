@@ -60,6 +60,7 @@ impl Core {
         if !self.tree.settle(id, ppid) {
             return self.ask_again(now, id);
         }
+        self.take_back_parted(now, id);
         // Whether those below it are masters could not be said as long as nobody knew who is above them.
         for below in self.tree.descendants(id) {
             let key = self.tree[below].key();
@@ -158,7 +159,8 @@ impl Core {
         self.record(now, Event::MasterLost { group, proc: proc.clone(), workers, code: None, signal: None });
         for id in lost {
             let key = self.tree[id].key();
-            if self.bereaved.contains_key(&key) {
+            if let Some(open) = self.bereaved.get_mut(&key) {
+                open.lose_also([g]);
                 continue;
             }
             let execed = self.tree[id].has_execed();
@@ -271,7 +273,7 @@ impl Core {
     /// Whether it is still to be decided if it is an orphan of a group. What was live above it at the death counts: a
     /// master that appears there later did not start it, except an heir that did. Only where the adopter was not known is it looked for
     /// now.
-    fn still_bereaved(
+    pub(super) fn still_bereaved(
         &self,
         id: NodeId,
         g: GroupId,
@@ -304,12 +306,12 @@ impl Core {
         true
     }
 
-    fn is_ancestry_known(&self, id: NodeId) -> bool {
+    pub(super) fn is_ancestry_known(&self, id: NodeId) -> bool {
         !self.tree.is_unsettled(id) && !self.tree.ancestors(id).any(|up| self.tree.is_unsettled(up))
     }
 
     /// Heir of the groups it matches, and no longer a worker of any other.
-    fn detach(&mut self, now: Ns, id: NodeId, bereaved: &Bereaved, heir_of: &[GroupId]) {
+    pub(super) fn detach(&mut self, now: Ns, id: NodeId, bereaved: &Bereaved, heir_of: &[GroupId]) {
         let masters: Vec<_> =
             heir_of.iter().map(|&g| (g, self.members.lineage_master(&self.tree, id, g))).collect();
         if heir_of.is_empty() {

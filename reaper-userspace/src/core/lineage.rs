@@ -98,6 +98,9 @@ impl Core {
 
     pub(super) fn on_exit(&mut self, now: Ns, exit: &Exit) {
         let Some(node) = self.tree.find(exit.key) else { return };
+        if let Some(open) = self.bereaved.remove(&exit.key) {
+            self.decide_the_dead(exit, node, open);
+        }
         let proc = self.tree.view(node);
         let parent = self.view_of_parent(node);
         let told = self.tells_lineage_of(node);
@@ -200,8 +203,7 @@ impl Core {
             let groups = self.masterless_in(id);
             if let Some(open) = self.bereaved.get_mut(&key) {
                 // It lost another master before it was decided what became of the first.
-                let more: Vec<GroupId> = groups.into_iter().filter(|g| !open.groups.contains(g)).collect();
-                open.groups.extend(more);
+                open.lose_also(groups);
                 below.extend(self.tree.children(id).map(|c| (c, false)));
                 continue;
             }
@@ -248,7 +250,11 @@ impl Core {
         for below in self.tree.descendants(id) {
             let key = self.tree[below].key();
             let groups = self.masterless_in(below);
-            if groups.is_empty() || self.bereaved.contains_key(&key) {
+            if groups.is_empty() {
+                continue;
+            }
+            if let Some(open) = self.bereaved.get_mut(&key) {
+                open.lose_also(groups);
                 continue;
             }
             let execed = self.tree[below].has_execed();

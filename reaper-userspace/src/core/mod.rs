@@ -17,6 +17,7 @@ pub mod input;
 mod lineage;
 pub mod membership;
 pub mod orphan;
+mod parting;
 pub mod records;
 pub mod rules;
 pub mod sample;
@@ -53,6 +54,8 @@ pub struct Core {
     groups: Vec<GroupState>,
     bereaved: BTreeMap<ProcKey, Bereaved>,
     orphans: BTreeMap<ProcKey, Orphan>,
+    /// Who died detached before anybody knew who had adopted it: if that was its master, it had not left after all.
+    parted: BTreeSet<ProcKey>,
     /// Members of groups that somebody has asked to stop: with which signals, and who sent each.
     asked: BTreeMap<ProcKey, BTreeMap<i32, u32>>,
     survey: Survey,
@@ -112,6 +115,7 @@ impl Core {
             groups: Vec::new(),
             bereaved: BTreeMap::new(),
             orphans: BTreeMap::new(),
+            parted: BTreeSet::new(),
             asked: BTreeMap::new(),
             survey: Survey::default(),
             schedule: Schedule::default(),
@@ -145,6 +149,9 @@ impl Core {
         }
         let forgotten = self.tree.take_forgotten();
         self.members.forget(&forgotten);
+        for key in &forgotten {
+            self.parted.remove(key);
+        }
         let tree = &self.tree;
         self.schedule.prune(|key| tree.find(key).is_some());
     }

@@ -147,12 +147,17 @@ impl Tree {
         node.comm = fork.comm.clone();
         node.uid = fork.uid;
         node.birth_session = fork.session;
+        node.session = fork.session;
         node.argv = argv;
         node.exe = exe;
         self.change_image(id, image);
         self.set_born_of(id, mother);
         match mother.filter(|&m| self[m].is_live()) {
-            Some(mother) => self.attach(id, mother),
+            Some(mother) => {
+                // It forks into the session that it is in. (With CLONE_PARENT somebody else forks, and nobody is told.)
+                self[mother].session = fork.session;
+                self.attach(id, mother);
+            }
             None => self.unsettle(id),
         }
         Some(id)
@@ -180,6 +185,7 @@ impl Tree {
         node.exe = exec.filename.clone();
         node.comm = exec.comm.clone();
         node.uid = exec.uid;
+        node.session = exec.session;
         node.flags.execed = true;
         node.flags.had_two = false;
         Some(id)
@@ -241,6 +247,7 @@ impl Tree {
         let node = &mut self[id];
         node.checked_at = who.at.max(1);
         node.uid = who.uid;
+        node.session = who.session;
         if node.comm != who.comm {
             node.comm = who.comm.clone();
         }
@@ -295,6 +302,11 @@ impl Tree {
     /// Marks a process as having left its group on purpose.
     pub fn mark_left(&mut self, id: NodeId) {
         self[id].flags.left = true;
+    }
+
+    /// It turned out not to have left.
+    pub fn mark_returned(&mut self, id: NodeId) {
+        self[id].flags.left = false;
     }
 
     /// A process as records show it.

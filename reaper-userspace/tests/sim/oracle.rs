@@ -60,6 +60,8 @@ struct Life {
     exec_session: Option<u32>,
     /// The session it was forked into.
     birth_session: u32,
+    /// The one that it was last seen in: by a look, its own records, or its children's births.
+    session: u32,
     had_two: bool,
     kernel_thread: bool,
     /// First seen in a dump.
@@ -161,6 +163,10 @@ impl Oracle {
             ..Life::new(fork.child)
         });
         self.lives[id].kernel_thread = fork.kernel_thread;
+        self.lives[id].session = fork.session;
+        if let Some(seen) = mother.filter(|&m| self.lives[m].alive) {
+            self.lives[seen].session = fork.session;
+        }
         self.lives[id].argv = mother.map(|m| self.lives[m].argv.clone()).unwrap_or_default();
         self.count_two(parent);
         if parent != mother {
@@ -202,6 +208,7 @@ impl Oracle {
             life.exec_session = Some(exec.session);
         }
         life.had_two = false;
+        life.session = exec.session;
         life.blurred |= blurred;
         life.argv.clone_from(&exec.argv);
         life.exec_missed |= blurred;
@@ -234,6 +241,7 @@ impl Oracle {
         let Some(&dead) = self.by_key.get(&exit.key).filter(|&&d| self.lives[d].alive) else { return };
         let children: Vec<Id> = self.children(dead);
         let below = self.below(dead);
+        self.decide_at_death(exit.at, dead);
         let reigned: Vec<G> = self.lives[dead].reigns.keys().copied().collect();
         let alone = !blurred
             && !self.lives[dead].blurred
@@ -276,6 +284,20 @@ impl Oracle {
         }
     }
 
+    /// Nobody can look at it any more. If it had made its session it was detached, whether or not anybody has looked.
+    fn decide_at_death(&mut self, now: Ns, id: Id) {
+        let session = self.lives[id].session;
+        let gone = |l: &Loss| l.verdict == Verdict::Open && l.daemon_unless.is_some_and(|s| s != session);
+        let of: Vec<G> = self.lives[id].losses.iter().filter(|(_, l)| gone(l)).map(|(g, _)| *g).collect();
+        let cmdline = self.lives[id].argv.join(" ");
+        for g in of {
+            self.lives[id].detached = true;
+            let master = self.rules.groups[g].master.cmdline.as_ref();
+            let heir = master.is_some_and(|r| r.is_match(&cmdline));
+            self.close(now, id, g, if heir { Verdict::Heir } else { Verdict::Detached });
+        }
+    }
+
     fn lose(&mut self, id: Id, g: G, loss: &Loss) {
         let decided = |l: &Loss| !matches!(l.verdict, Verdict::NoWorker);
         // The core may still be waiting for the adopter of an earlier loss.
@@ -297,7 +319,14 @@ impl Oracle {
             None => {
                 let image = Rc::new(Image { exec_at: 0, session: row.session });
                 let birth_session = row.session;
-                let life = Life { image, birth_session, dumped: true, blurred: true, ..Life::new(row.key) };
+                let life = Life {
+                    image,
+                    birth_session,
+                    session: row.session,
+                    dumped: true,
+                    blurred: true,
+                    ..Life::new(row.key)
+                };
                 let id = self.add(Life { kernel_thread: row.kernel_thread, ..life });
                 self.lives[id].mother = parent;
                 self.lives[id].parent = parent;
@@ -338,6 +367,7 @@ impl Oracle {
             who.argv.clone_from(&self.lives[id].argv);
         }
         self.lives[id].argv.clone_from(&who.argv);
+        self.lives[id].session = who.session;
         let who = &who;
         let rules = self.rules.clone();
         let cmdline = who.cmdline();
@@ -782,6 +812,7 @@ impl Life {
             doubts: BTreeMap::new(),
             exec_session: None,
             birth_session: 0,
+            session: 0,
             had_two: false,
             kernel_thread: false,
             dumped: false,

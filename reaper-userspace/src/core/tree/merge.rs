@@ -35,6 +35,7 @@ impl Tree {
                 self.insert(Node {
                     uid: task.uid,
                     birth_session: task.session,
+                    session: task.session,
                     image: Arc::new(Image { exec_at: 0, session: task.session }),
                     flags: Flags {
                         kernel_thread: task.kernel_thread,

@@ -36,6 +36,8 @@ pub struct Node {
     pub(super) uid: u32,
     /// The session it was forked into.
     pub(super) birth_session: u32,
+    /// The session it was last seen in.
+    pub(super) session: u32,
     /// How often /proc was asked for its parent in vain.
     pub(super) parent_asked: u8,
     /// When its identity was last read from /proc; 0 is never.
@@ -113,6 +115,10 @@ impl Node {
     pub fn has_left(&self) -> bool {
         self.flags.left
     }
+    /// The session it was last seen in: by /proc, or because a record told of it or of a child that it forked.
+    pub fn session(&self) -> u32 {
+        self.session
+    }
     /// Real uid, as last seen.
     pub fn uid(&self) -> u32 {
         self.uid
@@ -153,6 +159,7 @@ impl Node {
             comm,
             uid: 0,
             birth_session: 0,
+            session: 0,
             parent_asked: 0,
             checked_at: 0,
             flags: Flags::default(),

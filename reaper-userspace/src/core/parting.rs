@@ -1,0 +1,81 @@
+//! Who dies before its fate was decided: /proc can say nothing of it any more, and what becomes of its children depends
+//! on what it was.
+//!
+//! A daemon in the making may live for a few milliseconds only (the middle one of two forks). Had it made its session, it
+//! was detached when it died: then its children are its own if it was an heir, and nobody's workers if it was none. What
+//! was seen of it decides, and its children are never orphans only because nobody has looked in time.
+//!
+//! Not here: fates of the living (`fates`).
+
+use super::Core;
+use super::bereaved::Bereaved;
+use super::ids::{Ns, ProcKey};
+use super::input::Exit;
+use super::membership::GroupId;
+use super::records::SparedBecause;
+use super::tree::NodeId;
+
+impl Core {
+    /// `id` is about to be taken out of the tree, and what becomes of it was still open.
+    pub(super) fn decide_the_dead(&mut self, exit: &Exit, id: NodeId, mut open: Bereaved) {
+        let node = &self.tree[id];
+        let Some(exec_session) = open.exec_session.filter(|&s| s != node.session()) else { return };
+        if self.leaves_a_daemon(exit, id, exec_session) {
+            return;
+        }
+        let unsure = open.adopter_was_unknown;
+        open.groups.retain(|&g| self.still_bereaved(id, g, unsure) == Ok(true));
+        if open.groups.is_empty() {
+            return;
+        }
+        let who = self.known(id);
+        let matching = |g: &GroupId| self.rules.groups[*g].master.matches(&who);
+        let heir_of: Vec<GroupId> = open.groups.iter().copied().filter(matching).collect();
+        self.detach(exit.at, id, &open, &heir_of);
+        if !self.is_ancestry_known(id) {
+            self.parted.insert(open.key);
+        }
+    }
+
+    /// It forked a second time and goes, as daemons in the making do: its only child is looked at as it was itself.
+    fn leaves_a_daemon(&self, exit: &Exit, id: NodeId, exec_session: u32) -> bool {
+        let mut children = self.tree.children(id);
+        let (first, second) = (children.next(), children.next());
+        let node = &self.tree[id];
+        let goes_on = first.is_some_and(|c| self.tree[c].session() != node.image().session);
+        exit.status == 0
+            && second.is_none()
+            && goes_on
+            && node.image().session == exec_session
+            && !node.had_two_of_its_image()
+    }
+
+    /// It is known now who is above `id`. If that is the master of somebody in its lineage that seemed to have left, then
+    /// that one was adopted and had not left.
+    pub(super) fn take_back_parted(&mut self, now: Ns, id: NodeId) {
+        if self.parted.is_empty() {
+            return;
+        }
+        let lineage: Vec<NodeId> = self.tree.lineage(id).collect();
+        for up in lineage {
+            let key: ProcKey = self.tree[up].key();
+            if !self.parted.contains(&key) {
+                continue;
+            }
+            self.tree.mark_returned(up);
+            let adopted = |g: &GroupId| {
+                let master = self.members.lineage_master(&self.tree, up, *g);
+                master.is_some() && self.members.live_master_above(&self.tree, id, *g) == master
+            };
+            let held: Vec<GroupId> = self.group_ids().filter(adopted).collect();
+            if held.is_empty() {
+                self.tree.mark_left(up);
+                continue;
+            }
+            self.parted.remove(&key);
+            for g in held {
+                self.spare(now, id, g, SparedBecause::Adopted);
+            }
+        }
+    }
+}
