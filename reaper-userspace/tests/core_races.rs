@@ -358,3 +358,44 @@ fn a_master_of_two_groups_that_becomes_something_else_leaves_orphans_of_both() {
     assert!(!host.kernel.is_alive(child) && !host.kernel.is_alive(grandchild));
     rest(host);
 }
+
+#[test]
+fn who_is_born_to_a_dead_nobody_is_no_stray() {
+    let mut host = Host::running(rules(vec![alpha()]));
+    let script = spawn(&mut host, 0, WORKER_A);
+    let helper = host.kernel.fork(script, Birth::Plain).unwrap();
+    host.pump();
+    host.kernel.exit(script, 0);
+    host.pump();
+    // The script is forgotten, since it was of no group: but that is known of it.
+    let sibling = host.kernel.fork(helper, Birth::Sibling).unwrap();
+    let master = spawn(&mut host, 0, MASTER_A);
+    host.wait(5_000 * MS);
+    assert!(host.kernel.is_alive(helper) && host.kernel.is_alive(sibling) && host.kernel.is_alive(master));
+    assert_eq!(count(&host, |e| matches!(e, Event::Orphaned { .. })), 0);
+    rest(host);
+}
+
+#[test]
+fn a_stray_that_looks_like_something_else_is_none() {
+    for execs in [true, false] {
+        let mut host = Host::boot(rules(vec![alpha()]), 60);
+        let other = spawn(&mut host, 0, WORKER_A);
+        let stray = spawn(&mut host, 0, WORKER_A);
+        host.attach();
+        host.finish_dump();
+        host.wait(1_500 * MS);
+        assert_eq!(count(&host, |e| matches!(e, Event::Orphaned { stray: true, .. })), 2);
+        if execs {
+            host.kernel.exec(other, TOOL);
+        } else {
+            host.kernel.retitle(other, TOOL);
+        }
+        // From now on the group is armed, and its strays are stopped.
+        let master = spawn(&mut host, 0, MASTER_A);
+        host.wait(5_000 * MS);
+        assert!(host.kernel.is_alive(other) && host.kernel.is_alive(master) && !host.kernel.is_alive(stray));
+        assert_eq!(count(&host, |e| matches!(e, Event::Left { .. })), 1);
+        rest(host);
+    }
+}

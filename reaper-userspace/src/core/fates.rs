@@ -89,6 +89,7 @@ impl Core {
     /// A process that has had time to take its title.
     fn settle_standing(&mut self, now: Ns, id: NodeId, who: &Identity) {
         self.consider_as_master(now, id, who, true);
+        self.reconsider_stray(now, id, who);
         self.consider_as_orphan(now, id, who);
         if self.view == View::Clear && !self.orphans.contains_key(&self.tree[id].key()) {
             self.consider_as_stray(now, id, who);

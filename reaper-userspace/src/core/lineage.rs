@@ -31,6 +31,10 @@ impl Core {
     pub(super) fn on_fork(&mut self, now: Ns, fork: &Fork) {
         self.take_out_predecessor(now, fork.child);
         let Some(child) = self.tree.fork(fork) else { return };
+        if self.view == View::Clear {
+            // Its mother may be forgotten: dead, and of no group. Then it is no stray, but somebody's whom nobody watches.
+            self.tree.mark_born_in_sight(child);
+        }
         if self.tells_lineage_of(child) {
             let (proc, parent) = (self.tree.view(child), self.view_of_parent(child));
             self.record(fork.at, Event::Fork { proc, parent });

@@ -189,7 +189,7 @@ impl Core {
 
     /// Design, section 2: it looks like a worker, nobody above it is a master, and it was there before the agent.
     pub(super) fn consider_as_stray(&mut self, now: Ns, id: NodeId, who: &Identity) {
-        if !self.tree[id].is_lineage_unknown()
+        if !self.tree[id].may_be_stray()
             || self.tree[id].has_left()
             || self.is_open_above(now, id)
             || self.lives_in_its_session(id, who)
@@ -219,6 +219,41 @@ impl Core {
             return self.tree.mark_left(id);
         }
         self.become_orphan(now, id, &groups, &Loss { lost: None, since: now, stray: true }, who);
+    }
+
+    /// A stray is known by what it looks like only: if it looks like something else now, it is none. An orphan whose
+    /// lineage was seen stays one.
+    pub(super) fn reconsider_stray(&mut self, now: Ns, id: NodeId, who: &Identity) {
+        let key = self.tree[id].key();
+        let Some(orphan) = self.orphans.get(&key).filter(|o| o.stray) else { return };
+        let (acting, signalled) = (orphan.group, orphan.signalled);
+        let rules = self.rules.clone();
+        let still = |g: &GroupId| {
+            rules.groups[*g].worker.as_ref().is_some_and(|w| w.matches(who))
+                || self.members.lineage_master(&self.tree, id, *g).is_some()
+        };
+        let rest: Vec<GroupId> = orphan.groups.iter().copied().filter(still).collect();
+        if rest.contains(&acting) {
+            return;
+        }
+        if !rest.is_empty() {
+            let group = self.acting_group(&rest);
+            if let Some(orphan) = self.orphans.remove(&key) {
+                let mut orphan = orphan.passed_to(group, &rules.groups[group].stop);
+                orphan.groups = rest;
+                self.orphans.insert(key, orphan);
+                self.schedule.set(Timer::Orphan(key), now);
+            }
+            return;
+        }
+        self.schedule.cancel(Timer::Orphan(key));
+        self.lose_orphan(key);
+        // What the agent has sent is not sent again.
+        if let Some(signal) = signalled {
+            self.asked.entry(key).or_default().insert(signal.0, self.agent);
+        }
+        let (group, proc) = (self.group_name(acting), self.tree.view(id));
+        self.record(now, Event::Left { group, proc });
     }
 
     /// Below the live leader of its own session it was never orphaned: somebody started it there, by hand or from a

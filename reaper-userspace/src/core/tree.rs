@@ -299,6 +299,11 @@ impl Tree {
         }
     }
 
+    /// Notes that its birth was seen while everybody was known.
+    pub fn mark_born_in_sight(&mut self, id: NodeId) {
+        self[id].flags.born_in_sight = true;
+    }
+
     /// Marks a process as having left its group on purpose.
     pub fn mark_left(&mut self, id: NodeId) {
         self[id].flags.left = true;

@@ -67,6 +67,8 @@ struct Life {
     /// First seen in a dump.
     dumped: bool,
     blurred: bool,
+    /// Its birth came while the core's view was whole, or looked whole: it was not orphaned before the agent looked.
+    born_in_sight: bool,
     /// Nobody saw it exec: it looks like a child that runs its parent's image.
     exec_missed: bool,
     detached: bool,
@@ -163,6 +165,7 @@ impl Oracle {
             ..Life::new(fork.child)
         });
         self.lives[id].kernel_thread = fork.kernel_thread;
+        self.lives[id].born_in_sight = !blurred;
         self.lives[id].session = fork.session;
         if let Some(seen) = mother.filter(|&m| self.lives[m].alive) {
             self.lives[seen].session = fork.session;
@@ -695,7 +698,7 @@ impl Oracle {
         }
         // A stray: nobody has ever seen where it came from.
         let named = group.worker.as_ref().is_some_and(|w| w.matches(who));
-        if life.blurred && named && !self.master_above(id, g) {
+        if life.blurred && !life.born_in_sight && named && !self.master_above(id, g) {
             check(self.armed[g], "it is a stray and the group is unarmed")?;
             return Ok(life.key.start_ns);
         }
@@ -817,6 +820,7 @@ impl Life {
             kernel_thread: false,
             dumped: false,
             blurred: false,
+            born_in_sight: false,
             exec_missed: false,
             detached: false,
             was_job: false,

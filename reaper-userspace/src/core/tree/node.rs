@@ -54,6 +54,8 @@ pub(super) struct Flags {
     pub(super) reaper: bool,
     /// Known from a dump only: who forked it was not seen.
     pub(super) lineage_unknown: bool,
+    /// Its birth was seen while everybody was known: if who forked it is not, that one was nobody's.
+    pub(super) born_in_sight: bool,
     /// Executed an image of its own since it was forked, as far as was seen.
     pub(super) execed: bool,
     /// Once had two live children of its own image at the same time.
@@ -98,6 +100,10 @@ impl Node {
     /// Whether its birth was not seen.
     pub fn is_lineage_unknown(&self) -> bool {
         self.flags.lineage_unknown
+    }
+    /// Whether it may have been orphaned before anybody saw: neither is its lineage known, nor was its birth seen.
+    pub fn may_be_stray(&self) -> bool {
+        self.flags.lineage_unknown && !self.flags.born_in_sight
     }
     /// Whether it exec'd after it was forked.
     pub fn has_execed(&self) -> bool {
