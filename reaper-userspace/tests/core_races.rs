@@ -399,3 +399,66 @@ fn a_stray_that_looks_like_something_else_is_none() {
         rest(host);
     }
 }
+
+#[test]
+fn below_somebody_who_may_inherit_one_group_those_of_another_have_lost_theirs() {
+    let mut host = Host::running(rules(vec![alpha(), beta()]));
+    let master = spawn(&mut host, 0, MASTER_A);
+    let middle = host.kernel.fork(master, Birth::Plain).unwrap();
+    let heir = host.kernel.fork(middle, Birth::Plain).unwrap();
+    host.kernel.become_subreaper(heir);
+    let second = spawn(&mut host, heir, MASTER_B);
+    let worker = spawn(&mut host, second, WORKER_B);
+    host.pump();
+    // Above the worker there is another master of its group, as long as the one in the middle lives.
+    host.kernel.exec(master, MASTER_B);
+    host.pump();
+    host.kernel.exit(second, 9);
+    host.wait(500 * MS);
+    assert!(host.kernel.is_alive(worker));
+    host.kernel.setsid(heir);
+    host.kernel.exit(middle, 0);
+    host.wait(1_500 * MS);
+    assert!(host.kernel.is_alive(heir) && !host.kernel.is_alive(worker));
+    rest(host);
+}
+
+#[test]
+fn what_a_master_forks_after_it_was_something_else_for_a_moment_is_its_worker() {
+    let mut host = Host::running(rules(vec![beta()]));
+    let master = spawn(&mut host, 0, MASTER_B);
+    host.pump();
+    host.kernel.exec(master, WORKER_B);
+    host.wait(1_100 * MS);
+    host.kernel.exec(master, MASTER_B);
+    host.pump();
+    let worker = host.kernel.fork(master, Birth::Plain).unwrap();
+    host.pump();
+    host.kernel.exit(master, 0);
+    host.wait(3_000 * MS);
+    assert!(!host.kernel.is_alive(worker));
+    rest(host);
+}
+
+#[test]
+fn a_daemon_that_one_of_two_masters_adopts_has_left_both() {
+    let mut host = Host::running(rules(vec![alpha(), beta()]));
+    let outer = spawn(&mut host, 0, MASTER_B);
+    host.kernel.become_subreaper(outer);
+    let master = spawn(&mut host, outer, MASTER_A);
+    let worker = spawn(&mut host, master, WORKER_A);
+    host.pump();
+    host.stream.deep = true;
+    let daemon = host.kernel.fork(worker, Birth::Plain).unwrap();
+    host.kernel.setsid(daemon);
+    host.kernel.exit(worker, 0);
+    host.pump();
+    let child = host.kernel.fork(daemon, Birth::Plain).unwrap();
+    host.kernel.exit(daemon, 1 << 8);
+    host.wait(1_500 * MS);
+    host.stream.deep = false;
+    host.kernel.exit(master, 9);
+    host.wait(1_500 * MS);
+    assert!(host.kernel.is_alive(child), "it is no worker of the master that its parent left");
+    rest(host);
+}

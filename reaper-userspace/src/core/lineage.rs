@@ -225,10 +225,9 @@ impl Core {
                 exec_session: exec_session.filter(|_| direct),
                 ..Bereaved::new(key, groups, Some(lost.clone()), exit.at, execed)
             };
-            // While it may still turn out to be a master, those below it have not lost theirs.
-            if bereaved.exec_session.is_none() {
-                below.extend(self.tree.children(id).map(|c| (c, false)));
-            }
+            // While it may still turn out to be a master of a group, those below it have not lost theirs of that one
+            // (`masterless_in`); but they may have lost those of others.
+            below.extend(self.tree.children(id).map(|c| (c, false)));
             self.bereaved.insert(key, bereaved);
             self.schedule.set(Timer::Bereaved(key), now);
         }

@@ -55,7 +55,7 @@ pub struct Core {
     bereaved: BTreeMap<ProcKey, Bereaved>,
     orphans: BTreeMap<ProcKey, Orphan>,
     /// Who died detached before anybody knew who had adopted it: if that was its master, it had not left after all.
-    parted: BTreeSet<ProcKey>,
+    parted: BTreeMap<ProcKey, Vec<GroupId>>,
     /// Members of groups that somebody has asked to stop: with which signals, and who sent each.
     asked: BTreeMap<ProcKey, BTreeMap<i32, u32>>,
     survey: Survey,
@@ -115,7 +115,7 @@ impl Core {
             groups: Vec::new(),
             bereaved: BTreeMap::new(),
             orphans: BTreeMap::new(),
-            parted: BTreeSet::new(),
+            parted: BTreeMap::new(),
             asked: BTreeMap::new(),
             survey: Survey::default(),
             schedule: Schedule::default(),

@@ -33,7 +33,7 @@ impl Core {
         let heir_of: Vec<GroupId> = open.groups.iter().copied().filter(matching).collect();
         self.detach(exit.at, id, &open, &heir_of);
         if !self.is_ancestry_known(id) {
-            self.parted.insert(open.key);
+            self.parted.insert(open.key, open.groups);
         }
     }
 
@@ -50,8 +50,8 @@ impl Core {
             && !node.had_two_of_its_image()
     }
 
-    /// It is known now who is above `id`. If that is the master of somebody in its lineage that seemed to have left, then
-    /// that one was adopted and had not left.
+    /// It is known now who is above `id`. If those are the masters of somebody in its lineage that seemed to have left,
+    /// then that one was adopted and had not left.
     pub(super) fn take_back_parted(&mut self, now: Ns, id: NodeId) {
         if self.parted.is_empty() {
             return;
@@ -59,21 +59,19 @@ impl Core {
         let lineage: Vec<NodeId> = self.tree.lineage(id).collect();
         for up in lineage {
             let key: ProcKey = self.tree[up].key();
-            if !self.parted.contains(&key) {
-                continue;
-            }
+            let Some(groups) = self.parted.get(&key).cloned() else { continue };
             self.tree.mark_returned(up);
             let adopted = |g: &GroupId| {
                 let master = self.members.lineage_master(&self.tree, up, *g);
                 master.is_some() && self.members.live_master_above(&self.tree, id, *g) == master
             };
-            let held: Vec<GroupId> = self.group_ids().filter(adopted).collect();
-            if held.is_empty() {
+            // Who leaves one master leaves all of them, as the living do.
+            if !groups.iter().all(adopted) {
                 self.tree.mark_left(up);
                 continue;
             }
             self.parted.remove(&key);
-            for g in held {
+            for g in groups {
                 self.spare(now, id, g, SparedBecause::Adopted);
             }
         }

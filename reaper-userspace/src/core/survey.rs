@@ -102,6 +102,7 @@ impl Core {
             }
         }
         self.members.renumber(same_masters);
+        self.parted.clear();
         let mut asked = Vec::new();
         let orphans = std::mem::take(&mut self.orphans);
         for (key, mut orphan) in orphans {

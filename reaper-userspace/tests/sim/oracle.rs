@@ -33,6 +33,8 @@ struct Loss {
     daemon_unless: Option<u32>,
     /// The record did not name the adopter: it is decided when /proc does, and much can happen until then.
     unsure: bool,
+    /// It may be no loss at all: only where the history has a gap does a master of the group come into its lineage.
+    doubtful: bool,
     verdict: Verdict,
 }
 
@@ -52,6 +54,7 @@ struct Life {
     mother: Option<Id>,
     parent: Option<Id>,
     alive: bool,
+    died: Ns,
     image: Rc<Image>,
     execed: bool,
     /// Since when it has not looked like the master it is.
@@ -71,6 +74,8 @@ struct Life {
     born_in_sight: bool,
     /// Nobody saw it exec: it looks like a child that runs its parent's image.
     exec_missed: bool,
+    /// Nobody saw it exit.
+    exit_missed: bool,
     detached: bool,
     /// It has been seen as the job itself: from then on it may be left alone for good.
     was_job: bool,
@@ -183,6 +188,7 @@ impl Oracle {
                         child_of_master: false,
                         daemon_unless: None,
                         unsure: true,
+                        doubtful: false,
                         verdict: Verdict::Open,
                     },
                 );
@@ -254,6 +260,8 @@ impl Oracle {
         let session = self.lives[dead].image.session;
         let adopter = adopter.and_then(|a| self.by_key.get(&a).copied());
         self.lives[dead].alive = false;
+        self.lives[dead].died = exit.at;
+        self.lives[dead].exit_missed = blurred;
         self.lives[dead].reigns.clear();
         self.lives[dead].parent = adopter;
         for &child in &children {
@@ -280,6 +288,7 @@ impl Oracle {
                         child_of_master: direct && reigned.contains(&g),
                         daemon_unless,
                         unsure: exit.adopter == Parent::Unknown,
+                        doubtful: false,
                         verdict: Verdict::Open,
                     },
                 );
@@ -305,9 +314,10 @@ impl Oracle {
         let decided = |l: &Loss| !matches!(l.verdict, Verdict::NoWorker);
         // The core may still be waiting for the adopter of an earlier loss.
         let waits = self.lives[id].losses.get(&g).is_some_and(|l| l.unsure);
-        let unsure = loss.unsure || waits || self.strict_lineage_master(id, g).is_none();
+        let doubtful = self.strict_lineage_master(id, g).is_none();
+        let unsure = loss.unsure || waits || doubtful;
         let daemon_unless = loss.daemon_unless.filter(|_| !waits);
-        let loss = Loss { unsure, daemon_unless, ..*loss };
+        let loss = Loss { unsure, doubtful, daemon_unless, ..*loss };
         if self.lives[id].losses.get(&g).is_some_and(decided) || !self.is_masterless_worker(id, g) {
             return;
         }
@@ -364,7 +374,10 @@ impl Oracle {
 
     /// The core was told who a process is.
     pub fn look(&mut self, now: Ns, key: ProcKey, who: &Identity, clear: bool) {
-        let Some(&id) = self.by_key.get(&key).filter(|&&id| self.lives[id].alive) else { return };
+        let Some(&id) = self.by_key.get(&key) else { return };
+        if !self.lives[id].alive {
+            return self.look_at_the_dying(id, who);
+        }
         let mut who = who.clone();
         if who.argv.is_empty() {
             who.argv.clone_from(&self.lives[id].argv);
@@ -376,7 +389,7 @@ impl Oracle {
         let cmdline = who.cmdline();
         let is_job = |group: &Group| group.stop.job_children.iter().any(|r| r.is_match(&cmdline));
         self.lives[id].was_job |= rules.groups.iter().any(is_job);
-        let undecided = self.is_undecided(id);
+        let undecided = self.lives[id].losses.values().any(|l| l.verdict == Verdict::Open);
         for (g, group) in rules.groups.iter().enumerate() {
             self.decide(now, id, g, group, who);
         }
@@ -398,9 +411,22 @@ impl Oracle {
                     child_of_master: false,
                     daemon_unless: None,
                     unsure: false,
+                    doubtful: false,
                     verdict: Verdict::Orphan,
                 };
                 self.lives[id].losses.insert(g, loss);
+            }
+        }
+    }
+
+    /// /proc still shows it, and the record of its exit is lost: the core has seen a master, whose workers it can know to
+    /// be orphans once it knows of the loss.
+    fn look_at_the_dying(&mut self, id: Id, who: &Identity) {
+        let since = self.lives[id].image.exec_at;
+        for (g, group) in self.rules.clone().groups.iter().enumerate() {
+            if self.lives[id].exit_missed && group.master.matches(who) {
+                self.lives[id].crowned.entry(g).or_insert((since, Ns::MAX));
+                self.armed[g] = true;
             }
         }
     }
@@ -479,10 +505,16 @@ impl Oracle {
         }
         let rules = self.rules.clone();
         for (g, group) in rules.groups.iter().enumerate() {
-            if !group.master.matches(who)
-                || self.lives[id].reigns.contains_key(&g)
-                || self.master_above(id, g)
-            {
+            if !group.master.matches(who) {
+                continue;
+            }
+            if self.lives[id].reigns.contains_key(&g) {
+                // It looks like one again: what it forks is its worker.
+                self.lives[id].doubts.remove(&g);
+                self.lives[id].crowned.entry(g).and_modify(|r| r.1 = Ns::MAX);
+                continue;
+            }
+            if self.master_above(id, g) {
                 continue;
             }
             // An orphan does not become a master by its title alone.
@@ -533,6 +565,7 @@ impl Oracle {
                     child_of_master: false,
                     daemon_unless: None,
                     unsure: false,
+                    doubtful: false,
                     verdict: Verdict::Open,
                 };
                 self.lose(below, g, &loss);
@@ -540,8 +573,9 @@ impl Oracle {
         }
     }
 
+    /// Nobody waits for the end of a loss that the core need not know of.
     fn is_undecided(&self, id: Id) -> bool {
-        self.lives[id].losses.values().any(|l| l.verdict == Verdict::Open)
+        self.lives[id].losses.values().any(|l| l.verdict == Verdict::Open && !l.doubtful)
     }
 
     /// It has a master in its lineage, none above it, and nobody above it may still turn out to be one.
@@ -686,9 +720,9 @@ impl Oracle {
         let life = &self.lives[id];
         if let Some(loss) = life.losses.get(&g) {
             match loss.verdict {
-                Verdict::Orphan => return Ok(loss.since),
+                Verdict::Orphan => return Ok(self.since_when(id, g, loss)),
                 Verdict::Open if (loss.unsure || life.blurred) && loss.daemon_unless.is_none() => {
-                    return Ok(loss.since);
+                    return Ok(self.since_when(id, g, loss));
                 }
                 Verdict::Open => return no("its fate is not decided"),
                 Verdict::Heir => return no("it is an heir"),
@@ -720,6 +754,15 @@ impl Oracle {
             return Ok(life.key.start_ns);
         }
         no("it is no orphan")
+    }
+
+    /// Since when it is an orphan. What is born below an orphan is one as well (section 2: no live master of its group in its
+    /// ancestry), but is left to that one until it is gone. Whether it was born before its master died cannot be known
+    /// where there is a gap, and then it may count from its birth or from its master's death, whichever came later.
+    fn since_when(&self, id: Id, g: G, loss: &Loss) -> Ns {
+        let life = &self.lives[id];
+        let master = self.lineage_master(id, g).filter(|&m| !self.lives[m].alive && life.blurred);
+        master.map_or(loss.since, |m| loss.since.min(self.lives[m].died.max(life.key.start_ns)))
     }
 
     /// Those that must be stopped sooner or later, and the group that must do it: what is certain only.
@@ -810,6 +853,7 @@ impl Life {
             mother: None,
             parent: None,
             alive: true,
+            died: 0,
             image: Rc::new(Image { exec_at: 0, session: 0 }),
             execed: false,
             doubts: BTreeMap::new(),
@@ -822,6 +866,7 @@ impl Life {
             blurred: false,
             born_in_sight: false,
             exec_missed: false,
+            exit_missed: false,
             detached: false,
             was_job: false,
             crowned: BTreeMap::new(),
