@@ -53,6 +53,8 @@ struct Life {
     key: ProcKey,
     mother: Option<Id>,
     parent: Option<Id>,
+    /// No record named who adopted it, and /proc still names the dead.
+    unsettled: bool,
     alive: bool,
     died: Ns,
     image: Rc<Image>,
@@ -171,6 +173,7 @@ impl Oracle {
         });
         self.lives[id].kernel_thread = fork.kernel_thread;
         self.lives[id].born_in_sight = !blurred;
+        self.lives[id].unsettled = parent != mother || mother.is_none();
         self.lives[id].session = fork.session;
         if let Some(seen) = mother.filter(|&m| self.lives[m].alive) {
             self.lives[seen].session = fork.session;
@@ -252,11 +255,11 @@ impl Oracle {
         let below = self.below(dead);
         self.decide_at_death(exit.at, dead);
         let reigned: Vec<G> = self.lives[dead].reigns.keys().copied().collect();
-        let alone = !blurred
-            && !self.lives[dead].blurred
-            && exit.status == 0
-            && children.len() == 1
-            && !self.lives[dead].had_two;
+        let seems_alone = exit.status == 0 && children.len() == 1 && !self.lives[dead].had_two;
+        let gap = blurred || self.lives[dead].blurred;
+        let alone = seems_alone && !gap;
+        // With a gap in its parent's history the core may give the child a second for its setsid, or none.
+        let maybe_alone = seems_alone && gap;
         let session = self.lives[dead].image.session;
         let adopter = adopter.and_then(|a| self.by_key.get(&a).copied());
         self.lives[dead].alive = false;
@@ -266,6 +269,7 @@ impl Oracle {
         self.lives[dead].parent = adopter;
         for &child in &children {
             self.lives[child].parent = adopter;
+            self.lives[child].unsettled |= exit.adopter == Parent::Unknown;
         }
         self.count_two(adopter);
         if blurred {
@@ -287,7 +291,7 @@ impl Oracle {
                         since: exit.at,
                         child_of_master: direct && reigned.contains(&g),
                         daemon_unless,
-                        unsure: exit.adopter == Parent::Unknown,
+                        unsure: exit.adopter == Parent::Unknown || (direct && maybe_alone),
                         doubtful: false,
                         verdict: Verdict::Open,
                     },
@@ -328,7 +332,10 @@ impl Oracle {
     pub fn row(&mut self, row: &Task, parent: Option<ProcKey>) {
         let parent = parent.and_then(|p| self.by_key.get(&p).copied());
         match self.by_key.get(&row.key) {
-            Some(&id) => self.lives[id].blurred = true,
+            Some(&id) => {
+                self.lives[id].blurred = true;
+                self.lives[id].unsettled = false;
+            }
             None => {
                 let image = Rc::new(Image { exec_at: 0, session: row.session });
                 let birth_session = row.session;
@@ -384,6 +391,8 @@ impl Oracle {
         }
         self.lives[id].argv.clone_from(&who.argv);
         self.lives[id].session = who.session;
+        let parent = self.lives[id].parent.map_or(0, |p| self.lives[p].key.tgid);
+        self.lives[id].unsettled &= who.ppid != parent;
         let who = &who;
         let rules = self.rules.clone();
         let cmdline = who.cmdline();
@@ -405,7 +414,7 @@ impl Oracle {
             // Born below an orphan, or a worker by its title.
             let named = group.worker.as_ref().is_some_and(|w| w.matches(who)) && !group.master.matches(who);
             let known = self.lives[id].losses.get(&g).is_some_and(|l| l.verdict != Verdict::NoWorker);
-            if named && !known && self.is_masterless_worker(id, g) {
+            if named && !known && !self.is_unsettled(id) && self.is_masterless_worker(id, g) {
                 let loss = Loss {
                     since: now,
                     child_of_master: false,
@@ -436,7 +445,7 @@ impl Oracle {
             return;
         };
         // Whoever is above it goes first: if that one left on purpose, it took its children along.
-        if self.above(id).into_iter().any(|up| self.is_undecided(up)) {
+        if self.is_unsettled(id) || self.above(id).into_iter().any(|up| self.is_undecided(up)) {
             return;
         }
         let Some(started_by) = self.lineage_master(id, g) else {
@@ -500,7 +509,7 @@ impl Oracle {
     }
 
     fn crown(&mut self, now: Ns, id: Id, who: &Identity) {
-        if self.lives[id].kernel_thread || self.is_undecided(id) {
+        if self.lives[id].kernel_thread || self.is_undecided(id) || self.is_unsettled(id) {
             return;
         }
         let rules = self.rules.clone();
@@ -571,6 +580,11 @@ impl Oracle {
                 self.lose(below, g, &loss);
             }
         }
+    }
+
+    /// Nobody who decides by what is recorded and shown can know who is above it.
+    fn is_unsettled(&self, id: Id) -> bool {
+        self.lives[id].unsettled || self.above(id).into_iter().any(|up| self.lives[up].unsettled)
     }
 
     /// Nobody waits for the end of a loss that the core need not know of.
@@ -852,6 +866,7 @@ impl Life {
             key,
             mother: None,
             parent: None,
+            unsettled: false,
             alive: true,
             died: 0,
             image: Rc::new(Image { exec_at: 0, session: 0 }),
