@@ -462,3 +462,29 @@ fn a_daemon_that_one_of_two_masters_adopts_has_left_both() {
     assert!(host.kernel.is_alive(child), "it is no worker of the master that its parent left");
     rest(host);
 }
+
+#[test]
+fn a_daemon_has_left_a_master_that_is_recognised_only_later() {
+    for setsid_first in [true, false] {
+        let mut host = Host::running(rules(vec![alpha(), beta()]));
+        let master = spawn(&mut host, 0, SHELL);
+        let worker = spawn(&mut host, master, WORKER_A);
+        let daemon = host.kernel.fork(worker, Birth::Plain).unwrap();
+        host.pump();
+        if setsid_first {
+            host.kernel.setsid(daemon);
+        }
+        host.kernel.exit(worker, 0);
+        host.wait(100 * MS);
+        host.kernel.setsid(daemon);
+        host.wait(100 * MS);
+        host.kernel.retitle(master, MASTER_A);
+        let other = spawn(&mut host, master, WORKER_A);
+        host.wait(5_000 * MS);
+        assert!(host.kernel.is_alive(daemon) && host.kernel.is_alive(other));
+        host.kernel.exit(master, 9);
+        host.wait(3_000 * MS);
+        assert!(host.kernel.is_alive(daemon) && !host.kernel.is_alive(other));
+        rest(host);
+    }
+}

@@ -11,7 +11,7 @@ use super::records::{HeirBecause, ProcView};
 use super::rules::Group;
 
 /// How long a process may take to leave its session after its parent's exit (design, section 2).
-const DETACH_WITHIN: Ns = SECOND;
+pub const DETACH_WITHIN: Ns = SECOND;
 
 /// See [`Bereaved::poll_again`].
 const FIRST_POLL: Ns = 5 * MS;

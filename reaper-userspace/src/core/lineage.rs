@@ -120,6 +120,7 @@ impl Core {
         for &g in &masterships {
             self.members.dethrone(exit.key, g);
         }
+        self.note_parting(exit, &exited);
         let before = self.bereaved.len();
         if self.tree[node].tracked() && !exited.namespace_dies && self.view != View::Blind {
             self.bereave(now, exit, &exited, &proc, &masterships);

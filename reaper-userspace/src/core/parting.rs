@@ -8,12 +8,12 @@
 //! Not here: fates of the living (`fates`).
 
 use super::Core;
-use super::bereaved::Bereaved;
+use super::bereaved::{Bereaved, DETACH_WITHIN};
 use super::ids::{Ns, ProcKey};
 use super::input::Exit;
 use super::membership::GroupId;
 use super::records::SparedBecause;
-use super::tree::NodeId;
+use super::tree::{Exited, NodeId};
 
 impl Core {
     /// `id` is about to be taken out of the tree, and what becomes of it was still open.
@@ -35,6 +35,23 @@ impl Core {
         if !self.is_ancestry_known(id) {
             self.parted.insert(open.key, open.groups);
         }
+    }
+
+    /// The parent of a daemon exits before anybody knows that there is a master above it: when one is recognised there, by its
+    /// title or because the configuration names it only then, the daemon is not its worker. Whom a subreaper of its own lineage
+    /// adopts is still there.
+    pub(super) fn note_parting(&mut self, exit: &Exit, exited: &Exited) {
+        let dead = &self.tree[exited.node];
+        let &[child] = exited.moved.as_slice() else { return };
+        if dead.tracked() || exit.status != 0 || dead.had_two_of_its_image() || exited.namespace_dies {
+            return;
+        }
+        let is_own = |a: NodeId| self.tree[a].key().tgid != 1 && self.tree.lineage(child).any(|up| up == a);
+        if exited.adopter.is_some_and(is_own) {
+            return;
+        }
+        let session = dead.image().session;
+        self.tree.mark_parting(child, session, exit.at, exit.at.saturating_add(DETACH_WITHIN));
     }
 
     /// It forked a second time and goes, as daemons in the making do: its only child is looked at as it was itself.

@@ -248,6 +248,7 @@ impl Tree {
         node.checked_at = who.at.max(1);
         node.uid = who.uid;
         node.session = who.session;
+        node.part(who.at);
         if node.comm != who.comm {
             node.comm = who.comm.clone();
         }
@@ -307,6 +308,13 @@ impl Tree {
     /// Marks a process as having left its group on purpose.
     pub fn mark_left(&mut self, id: NodeId) {
         self[id].flags.left = true;
+    }
+
+    /// Its parent has exited as the parents of daemons do: if it is in another session than `session` when it is looked at
+    /// until then, or for the first time after, it has left.
+    pub fn mark_parting(&mut self, id: NodeId, session: u32, at: Ns, until: Ns) {
+        self[id].parting = Some((session, until));
+        self[id].part(at);
     }
 
     /// It turned out not to have left.

@@ -67,6 +67,8 @@ struct Life {
     birth_session: u32,
     /// The one that it was last seen in: by a look, its own records, or its children's births.
     session: u32,
+    /// Its parent exited as those of daemons do, below nobody known: in another session, seen in time, it has left.
+    parting: Option<(u32, Ns)>,
     had_two: bool,
     kernel_thread: bool,
     /// First seen in a dump.
@@ -262,6 +264,7 @@ impl Oracle {
         let maybe_alone = seems_alone && gap;
         let session = self.lives[dead].image.session;
         let adopter = adopter.and_then(|a| self.by_key.get(&a).copied());
+        self.note_parting(exit, dead, &children, seems_alone, adopter);
         self.lives[dead].alive = false;
         self.lives[dead].died = exit.at;
         self.lives[dead].exit_missed = blurred;
@@ -298,6 +301,27 @@ impl Oracle {
                 );
             }
         }
+    }
+
+    /// Section 2, Detached, of those whose master is recognised only later. Whom somebody of its own lineage adopts is still
+    /// below that one.
+    fn note_parting(&mut self, exit: &Exit, dead: Id, children: &[Id], alone: bool, adopter: Option<Id>) {
+        let line = |id: Id| std::iter::successors(Some(id), |&up| self.lives[up].mother);
+        let known = line(dead).any(|up| !self.lives[up].crowned.is_empty());
+        let &[child] = children else { return };
+        let own = adopter.filter(|_| exit.adopter != Parent::Unknown).is_some_and(|a| {
+            self.lives[a].key.tgid != 1 && line(child).skip(1).any(|up| up == a)
+        });
+        if alone && !known && !own && exit.adopter != Parent::NamespaceDies {
+            self.lives[child].parting = Some((self.lives[dead].image.session, exit.at + SECOND));
+            self.part(exit.at, child);
+        }
+    }
+
+    fn part(&mut self, now: Ns, id: Id) {
+        let Some((session, until)) = self.lives[id].parting else { return };
+        self.lives[id].detached |= self.lives[id].session != session;
+        self.lives[id].parting = self.lives[id].parting.filter(|_| now <= until && !self.lives[id].detached);
     }
 
     /// Nobody can look at it any more. If it had made its session it was detached, whether or not anybody has looked.
@@ -393,6 +417,7 @@ impl Oracle {
         self.lives[id].session = who.session;
         let parent = self.lives[id].parent.map_or(0, |p| self.lives[p].key.tgid);
         self.lives[id].unsettled &= who.ppid != parent;
+        self.part(now, id);
         let who = &who;
         let rules = self.rules.clone();
         let cmdline = who.cmdline();
@@ -875,6 +900,7 @@ impl Life {
             exec_session: None,
             birth_session: 0,
             session: 0,
+            parting: None,
             had_two: false,
             kernel_thread: false,
             dumped: false,

@@ -38,6 +38,8 @@ pub struct Node {
     pub(super) birth_session: u32,
     /// The session it was last seen in.
     pub(super) session: u32,
+    /// It may be a daemon in the making: the session that it has to be out of, and until when.
+    pub(super) parting: Option<(u32, Ns)>,
     /// How often /proc was asked for its parent in vain.
     pub(super) parent_asked: u8,
     /// When its identity was last read from /proc; 0 is never.
@@ -148,6 +150,15 @@ impl Node {
 }
 
 impl Node {
+    /// Leaves, if it was about to and is in another session by now.
+    pub(super) fn part(&mut self, at: Ns) {
+        let Some((session, until)) = self.parting else { return };
+        self.flags.left |= self.session != session;
+        if self.flags.left || at > until {
+            self.parting = None;
+        }
+    }
+
     pub(super) fn new(key: ProcKey, comm: Arc<str>) -> Self {
         Self {
             key,
@@ -166,6 +177,7 @@ impl Node {
             uid: 0,
             birth_session: 0,
             session: 0,
+            parting: None,
             parent_asked: 0,
             checked_at: 0,
             flags: Flags::default(),
