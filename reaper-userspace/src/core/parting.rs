@@ -9,6 +9,7 @@
 
 use super::Core;
 use super::bereaved::{Bereaved, DETACH_WITHIN};
+use super::effect::Effect;
 use super::ids::{Ns, ProcKey};
 use super::input::Exit;
 use super::membership::GroupId;
@@ -19,8 +20,7 @@ impl Core {
     /// `id` is about to be taken out of the tree, and what becomes of it was still open.
     pub(super) fn decide_the_dead(&mut self, exit: &Exit, id: NodeId, mut open: Bereaved) {
         let node = &self.tree[id];
-        let Some(exec_session) = open.exec_session.filter(|&s| s != node.session()) else { return };
-        if self.leaves_a_daemon(exit, id, exec_session) {
+        if open.exec_session.is_none_or(|s| s == node.session()) {
             return;
         }
         let unsure = open.adopter_was_unknown;
@@ -32,6 +32,11 @@ impl Core {
         let matching = |g: &GroupId| self.rules.groups[*g].master.matches(&who);
         let heir_of: Vec<GroupId> = open.groups.iter().copied().filter(matching).collect();
         self.detach(exit.at, id, &open, &heir_of);
+        // Those that it leaves may be masters by now, of nobody's lineage.
+        for child in self.tree.children(id).collect::<Vec<_>>() {
+            let key = self.tree[child].key();
+            self.effects.push_back(Effect::Identify(key));
+        }
         if !self.is_ancestry_known(id) {
             self.parted.insert(open.key, open.groups);
         }
@@ -52,19 +57,6 @@ impl Core {
         }
         let session = dead.image().session;
         self.tree.mark_parting(child, session, exit.at, exit.at.saturating_add(DETACH_WITHIN));
-    }
-
-    /// It forked a second time and goes, as daemons in the making do: its only child is looked at as it was itself.
-    fn leaves_a_daemon(&self, exit: &Exit, id: NodeId, exec_session: u32) -> bool {
-        let mut children = self.tree.children(id);
-        let (first, second) = (children.next(), children.next());
-        let node = &self.tree[id];
-        let goes_on = first.is_some_and(|c| self.tree[c].session() != node.image().session);
-        exit.status == 0
-            && second.is_none()
-            && goes_on
-            && node.image().session == exec_session
-            && !node.had_two_of_its_image()
     }
 
     /// It is known now who is above `id`. If those are the masters of somebody in its lineage that seemed to have left,

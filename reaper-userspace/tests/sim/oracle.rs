@@ -309,9 +309,9 @@ impl Oracle {
         let line = |id: Id| std::iter::successors(Some(id), |&up| self.lives[up].mother);
         let known = line(dead).any(|up| !self.lives[up].crowned.is_empty());
         let &[child] = children else { return };
-        let own = adopter.filter(|_| exit.adopter != Parent::Unknown).is_some_and(|a| {
-            self.lives[a].key.tgid != 1 && line(child).skip(1).any(|up| up == a)
-        });
+        let own = adopter
+            .filter(|_| exit.adopter != Parent::Unknown)
+            .is_some_and(|a| self.lives[a].key.tgid != 1 && line(child).skip(1).any(|up| up == a));
         if alone && !known && !own && exit.adopter != Parent::NamespaceDies {
             self.lives[child].parting = Some((self.lives[dead].image.session, exit.at + SECOND));
             self.part(exit.at, child);
@@ -811,9 +811,10 @@ impl Oracle {
         let certain =
             |life: &&Life| life.alive && clear_above(life) && !life.was_job && life.crowned.is_empty();
         let acting = |life: &Life| {
-            let orphan = life.losses.iter().filter(|(_, l)| l.verdict == Verdict::Orphan && !l.unsure);
-            let mut orphan_of = orphan.map(|(g, _)| *g).filter(|&g| self.is_certain(life, g));
-            orphan_of.find(|&g| self.rules.groups[g].mode == Mode::Enforce)
+            // The first that enforces acts; if that is one that the core need not know of, no other has to.
+            let orphan = life.losses.iter().filter(|(_, l)| l.verdict == Verdict::Orphan);
+            let (&g, loss) = { orphan }.find(|(g, _)| self.rules.groups[**g].mode == Mode::Enforce)?;
+            (!loss.unsure && self.is_certain(life, g)).then_some(g)
         };
         self.lives.iter().filter(certain).filter_map(|l| Some((l.key, acting(l)?))).collect()
     }
