@@ -796,11 +796,11 @@ impl Oracle {
     }
 
     /// Since when it is an orphan. What is born below an orphan is one as well (section 2: no live master of its group in its
-    /// ancestry), but is left to that one until it is gone. Whether it was born before its master died cannot be known
-    /// where there is a gap, and then it may count from its birth or from its master's death, whichever came later.
+    /// ancestry), but is left to that one until it is gone: so its deadline may count from its birth or from its master's
+    /// death, whichever came later.
     fn since_when(&self, id: Id, g: G, loss: &Loss) -> Ns {
         let life = &self.lives[id];
-        let master = self.lineage_master(id, g).filter(|&m| !self.lives[m].alive && life.blurred);
+        let master = self.lineage_master(id, g).filter(|&m| !self.lives[m].alive);
         master.map_or(loss.since, |m| loss.since.min(self.lives[m].died.max(life.key.start_ns)))
     }
 
