@@ -9,9 +9,10 @@ use reaper_tests::drill::{self, Framework, Plan, Rule};
 /// Runs a drill with this many kills; every promise must hold.
 fn keeps_its_promises(name: &str, kills: usize) {
     let all = drill::all().into_iter();
-    let framework: Arc<dyn Framework> = Arc::from(all.into_iter().find(|drill| drill.name() == name).unwrap());
+    let framework: Arc<dyn Framework> =
+        Arc::from(all.into_iter().find(|drill| drill.name() == name).unwrap());
     let plan = Plan { kills, rule: Rule::Reaper, seed: 7, asleep: false };
-    let facts = drill::run(&framework, plan).unwrap_or_else(|error| panic!("{error:#}"));
+    let facts = drill::run(&framework, plan).unwrap();
     let broken = facts.broken();
     assert!(broken.is_empty(), "{broken:#?}\n{:#?}", facts.wrongs);
 }
@@ -33,7 +34,7 @@ fn uwsgi_without_a_master() {
 
 #[test]
 fn a_job_that_comes_with_the_signal() {
-    let race = drill::race(100, true, 7).unwrap_or_else(|error| panic!("{error:#}"));
+    let race = drill::race(100, true, 7).unwrap();
     assert_eq!(race.lost, 0, "{:#?}", race.wrongs);
     assert_eq!(race.verified, race.signals, "every worker was held still for the last look");
     assert!(race.ended > 0 && race.late > 0, "the race was no race: {race:?}");

@@ -12,7 +12,7 @@ fn find(name: &str) -> Arc<dyn Framework> {
 /// Runs a drill with a few kills; it must do no harm. How long it takes is measured by the long form.
 fn keeps_its_promises(name: &str) {
     let plan = Plan { kills: 3, rule: Rule::Reaper, seed: 7, asleep: false };
-    let facts = drill::run(&find(name), plan).unwrap_or_else(|error| panic!("{error:#}"));
+    let facts = drill::run(&find(name), plan).unwrap();
     let harm = facts.harm();
     assert!(harm.is_empty(), "{harm:#?}\n{:#?}", facts.wrongs);
 }
@@ -20,7 +20,7 @@ fn keeps_its_promises(name: &str) {
 /// Each job is the worker's last: it is seen to work for the reason told, and goes as idle once it is done.
 fn is_told_why(name: &str, cases: &[(Job, &str)]) {
     let jobs: Vec<_> = cases.iter().map(|(job, _)| *job).collect();
-    let all = drill::verdicts(&find(name), &jobs).unwrap_or_else(|error| panic!("{error:#}"));
+    let all = drill::verdicts(&find(name), &jobs).unwrap();
     for (said, (job, why)) in all.iter().zip(cases) {
         let told = said.during.iter().any(|(verdict, because)| verdict != "idle" && because.contains(why));
         assert!(told, "{job:?}: {said:#?}");

@@ -23,8 +23,9 @@ fn main() {
     let args: Vec<String> = std::env::args().collect();
     match &args[1..] {
         [role, rest @ .., count] if role == "master" => {
-            for _ in 0..count.parse::<usize>().unwrap() {
-                Command::new("/proc/self/exe").arg("worker").args(rest).spawn().unwrap();
+            let worker = |_| Command::new("/proc/self/exe").arg("worker").args(rest).spawn().unwrap();
+            for mut worker in (0..count.parse::<usize>().unwrap()).map(worker).collect::<Vec<_>>() {
+                worker.wait().unwrap();
             }
             std::thread::sleep(Duration::from_secs(u64::from(LIFETIME_S)));
         }

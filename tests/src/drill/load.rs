@@ -37,7 +37,7 @@ impl Load {
             let (framework, stage) = (framework.clone(), stage.clone());
             let (counters, end) = (counters.clone(), end.clone());
             std::thread::spawn(move || {
-                work(&*framework, &stage, &counters, &end, Random::new(seed ^ (n << 32)))
+                work(&*framework, &stage, &counters, &end, Random::new(seed ^ (n << 32)));
             })
         };
         let threads = (1..=clients).map(client).collect();
