@@ -51,7 +51,8 @@ pub fn verdicts(framework: &Arc<dyn Framework>, jobs: &[Job]) -> Result<Vec<Verd
         std::thread::spawn(move || submitter.0.submit(&submitter.1, Instance::Drilled, job));
         let run = || ledger::read(&stage.ledger()).into_iter().find(|run| run.job == job.id);
         comes_true(PATIENCE, || run().is_some());
-        let pid = run().with_context(|| format!("{job:?} was not started"))?.pid;
+        let started = run().with_context(|| format!("{job:?} was not started"))?;
+        let pid = if framework.job_in_child() { started.ppid } else { started.pid };
         watch.strike(master, Signal::KILL);
         // Some orphans are only stopped once there is a master again; and the next job is for one that has a master.
         master = masters.start(Instance::Drilled)?;
