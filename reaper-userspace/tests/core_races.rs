@@ -83,6 +83,26 @@ fn a_child_forked_to_a_dead_parent_has_its_lineage() {
 }
 
 #[test]
+fn who_is_overdue_and_cannot_be_held_is_not_aimed_at_all_the_time() {
+    let mut group = alpha();
+    group.stop.deadline = 1_000 * MS;
+    let mut host = Host::running(rules(vec![group]));
+    let master = spawn(&mut host, 0, MASTER_A);
+    let worker = spawn(&mut host, master, WORKER_A);
+    host.kernel.work(worker, 'R', 3_600_000 * MS);
+    host.pump();
+    host.cannot_hold = true;
+    host.kernel.exit(master, 9);
+    host.wait(20_000 * MS);
+    assert!(host.kernel.is_alive(worker));
+    assert!((3..=6).contains(&host.aims), "aimed at {} times", host.aims);
+    host.cannot_hold = false;
+    host.wait(40_000 * MS);
+    assert!(!host.kernel.is_alive(worker));
+    rest(host);
+}
+
+#[test]
 fn an_unnamed_adopter_is_asked_for() {
     let mut host = Host::running(rules(vec![alpha()]));
     let master = spawn(&mut host, 0, MASTER_A);

@@ -86,9 +86,14 @@ impl Core {
         }
         if !self.fire(now, key, sampled) {
             self.effects.push_back(Effect::Release(key));
-            if let Some(orphan) = self.orphans.get_mut(&key) {
-                orphan.let_go();
+            let Some(orphan) = self.orphans.get_mut(&key) else { return };
+            let overdue = orphan.is_overdue(now, &self.rules.groups[orphan.group].stop);
+            if overdue && matches!(sampled, Sampled::Unreadable(_)) {
+                // It is aimed at whatever it does, and each time may cost the agent as long as a hold may last.
+                let again = orphan.failed(now);
+                return self.schedule.set(Timer::Orphan(key), again);
             }
+            orphan.let_go();
             self.reschedule(now, key);
         }
     }

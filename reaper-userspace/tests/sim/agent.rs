@@ -58,6 +58,10 @@ pub struct Host {
     pub oracle: Oracle,
     pub rules: Rules,
     pub stream: Stream,
+    /// Nobody can be held for the last look.
+    pub cannot_hold: bool,
+    /// How often somebody was aimed at.
+    pub aims: usize,
     pub log: Vec<Record>,
     pub traffic: Vec<Traffic>,
     pub story: Vec<String>,
@@ -88,6 +92,8 @@ impl Host {
             oracle: Oracle::default(),
             rules,
             stream: Stream::default(),
+            cannot_hold: false,
+            aims: 0,
             log: Vec::new(),
             traffic: Vec::new(),
             story: Vec::new(),
@@ -332,8 +338,12 @@ impl Host {
 
     fn aim(&mut self, key: ProcKey, depth: Depth) {
         self.held.insert(key);
+        self.aims += 1;
         self.pass(LOOK);
         let mut outcome = self.kernel.sample(key, depth);
+        if self.cannot_hold {
+            outcome = Sampled::Unreadable("it could not be stopped".to_owned());
+        }
         if let Sampled::Seen(sample) = &mut outcome {
             sample.frozen = true;
         }
