@@ -508,3 +508,18 @@ fn a_daemon_has_left_a_master_that_is_recognised_only_later() {
         rest(host);
     }
 }
+
+#[test]
+fn an_orphan_that_execs_is_looked_at_anew() {
+    let mut host = Host::running(rules(vec![alpha()]));
+    let master = spawn(&mut host, 0, MASTER_A);
+    let worker = spawn(&mut host, master, WORKER_A);
+    host.kernel.exit(master, 9);
+    host.wait(150 * MS);
+    host.kernel.exec(worker, WORKER_A);
+    host.wait(100 * MS);
+    assert!(host.kernel.is_alive(worker), "the image that it runs now has not been idle for long enough");
+    host.wait(300 * MS);
+    assert!(!host.kernel.is_alive(worker));
+    rest(host);
+}

@@ -5,6 +5,7 @@
 //! sleeps until the kernel wakes it, the core's next deadline comes, or a signal asks for something.
 
 mod grip;
+mod lookout;
 pub mod preflight;
 mod settings;
 pub mod snapshot;
@@ -33,10 +34,11 @@ use crate::core::sample::Depth;
 use crate::event_log::{EventLog, LogTarget};
 use crate::freeze::FireError;
 use crate::idle::Sampler;
-use crate::kernel::{DEFAULT_RING_BYTES, Events, ObserveError, Observer, Probes};
+use crate::kernel::{DEFAULT_RING_BYTES, Events, Probes};
 use crate::procfs;
 use crate::signal::SignalError;
 use grip::Grip;
+use lookout::Lookout;
 pub use settings::{DEFAULT_CONFIG, Settings};
 use socket::{Socket, Status};
 use state::{State, StateDir};
@@ -57,8 +59,7 @@ pub struct Agent {
     settings: Settings,
     core: Core,
     probes: Probes,
-    /// None if it could not be loaded: that was said, and is not tried again.
-    observer: Option<Observer>,
+    lookout: Lookout,
     events: Events,
     log: EventLog,
     socket: Socket,
@@ -99,7 +100,7 @@ impl Agent {
         let mut probes = Probes::load(DEFAULT_RING_BYTES)?;
         let events = probes.events()?;
         probes.attach()?;
-        let observer = probes.observer();
+        let lookout = Lookout::new(probes.observer());
         let about = About {
             kernel: preflight::kernel_release(),
             config: config.file.clone(),
@@ -109,7 +110,7 @@ impl Agent {
             settings,
             core: Core::new(std::process::id()),
             probes,
-            observer,
+            lookout,
             events,
             log,
             socket,
@@ -231,7 +232,7 @@ impl Agent {
             Effect::Sample { key, depth } => {
                 let now = clock::now();
                 let mut outcome = self.sampler.sample(now, key, depth, false);
-                self.complete(key, &mut outcome);
+                self.lookout.complete(key, &mut outcome);
                 self.core.handle(now, Input::Sampled { key, outcome });
             }
             Effect::Aim { key, depth } => self.aim(key, depth),
@@ -240,41 +241,14 @@ impl Agent {
                 let at = clock::now();
                 self.core.handle(at, Input::Fired { key, at, outcome });
             }
-            Effect::Watch { key, traffic: true } => self.watch(key),
-            Effect::Watch { .. } => {}
+            Effect::Watch { key, wants } => self.lookout.watch(key, wants),
             Effect::Unwatch(key) => {
                 self.sampler.forget(key);
-                if let Some(observer) = &mut self.observer {
-                    observer.unwatch(key);
-                }
+                self.lookout.unwatch(key);
             }
             Effect::Release(_) => self.grip = None,
             Effect::Resync => self.resync(),
             Effect::Persist => self.persist(),
-        }
-    }
-
-    /// Without an observer everything goes on: what only it sees counts as unknown.
-    fn watch(&mut self, key: ProcKey) {
-        let Some(observer) = &mut self.observer else {
-            return;
-        };
-        match observer.watch(key) {
-            Ok(()) => {}
-            Err(ObserveError::Load(e)) => {
-                tracing::warn!(
-                    "what orphans send and receive cannot be observed, so it counts as unknown: {e}"
-                );
-                self.observer = None;
-            }
-            Err(e) => tracing::warn!("{key} cannot be observed: {e}"),
-        }
-    }
-
-    /// Adds to a look what only the observer sees.
-    fn complete(&mut self, key: ProcKey, outcome: &mut Sampled) {
-        if let (Some(observer), Sampled::Seen(sample)) = (&mut self.observer, outcome) {
-            observer.complete(key, sample);
         }
     }
 
@@ -292,7 +266,7 @@ impl Agent {
                     self.drain();
                     let frozen = matches!(grip, Grip::Frozen(_));
                     let mut outcome = self.sampler.sample(clock::now(), key, depth, frozen);
-                    self.complete(key, &mut outcome);
+                    self.lookout.complete(key, &mut outcome);
                     let outcome = grip.look(outcome);
                     self.grip = Some(grip);
                     outcome

@@ -3,7 +3,7 @@
 use super::ids::ProcKey;
 use super::records::Record;
 use super::rules::Signal;
-use super::sample::Depth;
+use super::sample::{Depth, Wants};
 
 /// One thing to do, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,8 +16,8 @@ pub enum Effect {
     Watch {
         /// Who.
         key: ProcKey,
-        /// Its traffic and alarms are to be observed in the kernel.
-        traffic: bool,
+        /// What is to be observed in the kernel.
+        wants: Wants,
     },
     /// It is not of interest any more.
     Unwatch(ProcKey),

@@ -77,6 +77,9 @@ impl Core {
         if let Some(bereaved) = self.bereaved.get_mut(&exec.key) {
             bereaved.execed = true;
         }
+        if let Some(orphan) = self.orphans.get_mut(&exec.key) {
+            orphan.began_anew();
+        }
         if self.view != View::Clear {
             return;
         }

@@ -190,6 +190,13 @@ impl Orphan {
         self.idle = self.idle.take().filter(|span| span.since > at);
     }
 
+    /// It runs another image: what was seen of it was another program's.
+    pub fn began_anew(&mut self) {
+        self.idle = None;
+        self.polls = Polls::default();
+        self.standing = Standing::Works;
+    }
+
     /// It was let go of again, or could not be signalled.
     pub fn let_go(&mut self) {
         self.idle = None;

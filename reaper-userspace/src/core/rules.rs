@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::{MS, Ns};
 use super::input::Identity;
-use super::sample::Depth;
+use super::sample::{Depth, Wants};
 
 /// Everything that is configured and matters to a decision.
 #[derive(Clone, Debug, Default)]
@@ -197,10 +197,13 @@ impl IdleRules {
         }
     }
 
-    /// Whether the kernel's word on traffic or alarms can make a difference. Servers are judged without it.
-    pub fn needs_observer(&self) -> bool {
-        let asks = !self.queue.is_empty() || self.sleep.is_some() || self.alarm.is_some();
-        self.proof == Proof::Source && asks
+    /// What the kernel's word can make a difference about. Servers are judged without it.
+    pub fn wants(&self) -> Wants {
+        let asks = self.proof == Proof::Source;
+        Wants {
+            traffic: asks && (!self.queue.is_empty() || self.sleep.is_some()),
+            alarm: asks && self.alarm.is_some(),
+        }
     }
 }
 

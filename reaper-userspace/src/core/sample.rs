@@ -21,6 +21,15 @@ pub enum Depth {
     Source,
 }
 
+/// What a group's rules ask of the observer in the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wants {
+    /// What goes over each socket.
+    pub traffic: bool,
+    /// Whether an alarm runs.
+    pub alarm: bool,
+}
+
 /// One look at every thread of a process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sample {

@@ -49,7 +49,7 @@ impl Core {
         let idle = &self.rules.groups[orphan.group].idle;
         let depth = idle.depth();
         if depth == Depth::Source && !std::mem::replace(&mut orphan.watched, true) {
-            self.effects.push_back(Effect::Watch { key, traffic: idle.needs_observer() });
+            self.effects.push_back(Effect::Watch { key, wants: idle.wants() });
         }
         self.effects.push_back(Effect::Sample { key, depth });
     }

@@ -25,7 +25,7 @@ use super::offsets::LENGTHS;
 use super::probes::{LoadError, missed_by, program, refused, take_map};
 use super::tasks::{SnapshotError, dump};
 use crate::core::ids::ProcKey;
-use crate::core::sample::{File, FileKind, Operation, Sample, Traffic};
+use crate::core::sample::{File, FileKind, Operation, Sample, Traffic, Wants};
 
 /// The programs, or nothing (see `build.rs`).
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/reaper-observer"));
@@ -138,17 +138,19 @@ impl Observer {
     }
 
     /// Completes a look at a watched process with what only the kernel's programs see: the traffic of its sockets, and whether
-    /// an alarm runs. Whatever cannot be told stays `None`.
-    pub fn complete(&mut self, key: ProcKey, sample: &mut Sample) {
+    /// an alarm runs, if that is wanted: it takes a walk over all tasks. Whatever cannot be told stays `None`. False if this kernel could have
+    /// told and something went wrong.
+    pub fn complete(&mut self, key: ProcKey, sample: &mut Sample, wants: Wants) -> bool {
         let Some(source) = &mut sample.source else {
-            return;
+            return true;
         };
         let (Some(&watch), Some(loaded)) = (self.watches.get(&key), &mut self.loaded) else {
-            return;
+            return false;
         };
-        let alarm = loaded.alarm(key);
+        let alarm = if wants.alarm { loaded.alarm(key) } else { Ok(None) };
         let counted = loaded.count(key, watch, &mut source.files);
         source.alarm = alarm.as_ref().ok().copied().flatten();
+        let told = matches!(counted, Ok(true)) && alarm.is_ok();
         let begun_anew = match counted {
             Ok(true) => Ok(()),
             // What it did since then is not known, and what it does from now on will be.
@@ -156,6 +158,7 @@ impl Observer {
             Err(error) => Err(error),
         };
         self.say(alarm.err().or(begun_anew.err()));
+        told
     }
 
     /// Starts to count with a number of its own.

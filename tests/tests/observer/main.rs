@@ -10,7 +10,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::{Duration, Instant};
 
 use reaper::core::ids::ProcKey;
-use reaper::core::sample::{File, FileKind, Sample, Source, Traffic};
+use reaper::core::sample::{File, FileKind, Sample, Source, Traffic, Wants};
 use reaper::kernel::{DEFAULT_RING_BYTES, Observer, Probes};
 
 mod calls;
@@ -50,7 +50,7 @@ impl Scene {
         let files = sockets.iter().map(|&fd| file(fd)).collect();
         let source = Source { files, ..Source::default() };
         let mut sample = Sample { source: Some(source), ..Sample::default() };
-        self.observer.complete(key, &mut sample);
+        self.observer.complete(key, &mut sample, Wants { traffic: true, alarm: true });
         sample
     }
 

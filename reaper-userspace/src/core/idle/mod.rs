@@ -197,6 +197,13 @@ fn of_source(
         let what = describe(&file.what, true);
         return works(Verdict::Busy, format!("a client is connected on descriptor {} ({what})", file.fd));
     }
+    if let Some(thread) = proof::may_lock_in_a_job(sample, source, &around, rules) {
+        let who = proof::name(thread);
+        return works(
+            Verdict::Unknown,
+            format!("{who} waits for a lock, and may do so in the middle of a job"),
+        );
+    }
     let idle =
         proofs.iter().find_map(|p| if let Proof::Idle(because) = p { Some(because.clone()) } else { None });
     match idle {
@@ -221,11 +228,12 @@ fn of_pool(
         let finding = match proof::all_wait(&holders, around) {
             Ok(()) => (
                 Verdict::Idle,
-                "it reads a pipe that only orphans have open, and all of them wait".to_owned(),
+                "it waits for a pipe that only orphans have open, and all of them wait".to_owned(),
             ),
-            Err(pid) => {
-                (Verdict::Busy, format!("it reads a pipe that process {pid} has open, an orphan with work"))
-            }
+            Err(pid) => (
+                Verdict::Busy,
+                format!("it waits for a pipe that process {pid} has open, an orphan with work"),
+            ),
         };
         return (Standing::WaitsForPool, finding);
     }

@@ -72,6 +72,26 @@ pub(super) fn sleeper(sample: &Sample, rules: &IdleRules) -> Sleeper {
     found
 }
 
+/// A thread in a futex where each of several others waits for jobs by itself: it may wait for its turn, or in the middle of a job
+/// (in Ruby, sleeps, joins and locks are futexes). With one that waits for all of them the law is that a futex is neutral, and
+/// a server's jobs show as clients.
+pub(super) fn may_lock_in_a_job<'a>(
+    sample: &'a Sample,
+    source: &Source,
+    around: &Around<'_>,
+    rules: &'a IdleRules,
+) -> Option<&'a Thread> {
+    let waits_on_queue = |t: &&Thread| {
+        let queue = |fd: &i32| source.files.iter().any(|f| f.fd == *fd && is_queue(f, rules));
+        waited(&t.wait).iter().any(queue)
+    };
+    let several = job_threads(sample, rules).filter(waits_on_queue).count() > 1;
+    if !several || rules.job_in_child || around.title_says_idle {
+        return None;
+    }
+    job_threads(sample, rules).find(|t| matches!(t.wait, Wait::Futex { .. }))
+}
+
 /// The threads that are judged.
 pub(super) fn job_threads<'a>(sample: &'a Sample, rules: &'a IdleRules) -> impl Iterator<Item = &'a Thread> {
     let judged = |t: &&Thread| is_alive(t) && rules.job_threads.iter().any(|g| g.is_match(&t.comm));
@@ -221,15 +241,19 @@ fn of_queue(
     if rules.job_in_child || around.title_says_idle {
         return None;
     }
-    if let Some(last) =
-        file.traffic.and_then(|t| t.last).filter(|last| !last.sent && last.bytes > rules.poll_reply)
-    {
-        return Some(Proof::Busy(format!(
-            "its queue, from which the last thing were {} bytes: a job",
-            last.bytes
-        )));
-    }
     let waited: Vec<i32> = sample.threads.iter().flat_map(|t| waited(&t.wait)).copied().collect();
+    // A job may have come over any of those that are waited for.
+    let own = |f: &&File| f.fd == file.fd || (waited.contains(&f.fd) && is_queue(f, rules) && !is_shared(f));
+    for own in source.files.iter().filter(own) {
+        let last =
+            own.traffic.and_then(|t| t.last).filter(|last| !last.sent && last.bytes > rules.poll_reply);
+        if let Some(last) = last {
+            return Some(Proof::Busy(format!(
+                "its queue, from which the last thing were {} bytes: a job",
+                last.bytes
+            )));
+        }
+    }
     let others =
         source.files.iter().filter(|f| is_queue(f, rules) && !is_shared(f) && !waited.contains(&f.fd));
     match others.count() {
@@ -265,7 +289,13 @@ fn of_file(file: &File, around: &Around<'_>, rules: &IdleRules) -> Proof {
 /// A socketpair: to itself (a wake-up), to the master that made it, or to somebody else.
 fn of_pair(file: &File, maker: u32, around: &Around<'_>) -> Proof {
     if around.lineage.contains(&maker) {
-        return Proof::Idle(format!("process {maker}, which made the socketpair and was its master"));
+        // Its siblings may have inherited the other end, and may answer on it.
+        let siblings: Vec<u32> = (around.siblings)().into_iter().map(|(pid, _)| pid).collect();
+        return if siblings.is_empty() {
+            Proof::Idle(format!("process {maker}, which made the socketpair and was its master"))
+        } else {
+            Proof::Pool(siblings)
+        };
     }
     match &file.holders {
         Some(others) if maker == around.pid && others.is_empty() => Proof::Neutral(false),

@@ -210,6 +210,9 @@ fn after_a_large_answer_it_works() {
         |bytes| Some(Traffic { last: Some(Operation { at: 0, sent: false, bytes }), ..Traffic::default() });
     let job = File { traffic: got(900), ..connected(3, 6379) };
     check(&sample(&[waits(&[3])], &[job]), &rules(), Verdict::Busy, "were 900 bytes: a job");
+    // Whichever of those that it waits for brought it.
+    let files = [File { traffic: got(900), ..connected(3, 6379) }, connected(4, 6379)];
+    check(&sample(&[waits(&[3, 4])], &files), &rules(), Verdict::Busy, "900 bytes");
     let nothing = File { traffic: got(5), ..connected(3, 6379) };
     check(&sample(&[waits(&[3])], &[nothing]), &rules(), Verdict::Idle, "its queue");
 }
@@ -306,6 +309,30 @@ fn a_socketpair_of_the_master_brings_work_and_any_other_is_work() {
         "nothing that its threads wait for",
     );
     check(&sample(&[waits(&[3])], &[held_by(&[8], pair(PID))]), &rules(), Verdict::Busy, "socketpair");
+}
+
+#[test]
+fn a_siblings_work_may_answer_over_the_masters_socketpair() {
+    let look = sample(&[waits(&[3])], &[file(3, FileKind::Pair { peer: MASTER })]);
+    let verdict = |standing| {
+        let scene = Scene { children: Vec::new(), mates: vec![(7, standing)] };
+        scene.judge(&look, None, &Polls::default(), &rules()).evidence.verdict
+    };
+    assert_eq!(verdict(Standing::WaitsForPool), Verdict::Idle);
+    assert_eq!(verdict(Standing::Works), Verdict::Busy);
+}
+
+#[test]
+fn where_every_thread_takes_jobs_one_in_a_futex_may_have_one() {
+    let files = [connected(3, 6379), connected(4, 6379)];
+    let futex = Wait::Futex { timed: false };
+    check(
+        &sample(&[waits(&[3]), waits(&[4]), futex.clone()], &files),
+        &rules(),
+        Verdict::Unknown,
+        "waits for a lock",
+    );
+    check(&sample(&[waits(&[3]), futex], &files[..1]), &rules(), Verdict::Idle, "its queue");
 }
 
 #[test]
