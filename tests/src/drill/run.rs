@@ -85,7 +85,7 @@ pub fn run(framework: &Arc<dyn Framework>, plan: Plan) -> Result<Facts> {
     let counters = load.stop();
     settle(&stage, &watch);
     let limit = framework.patience().unwrap_or(Duration::from_millis(group.quiet_ms() + 100));
-    comes_true(limit + framework.farewell() + Duration::from_secs(3), || orphans_left(&watch) == 0);
+    comes_true(limit + framework.farewell() + Duration::from_secs(15), || orphans_left(&watch) == 0);
     let shots = match (agent, cron) {
         (Some(agent), _) => Shot::all(&agent.stop()),
         (None, Some(cron)) => cron.stop(),
