@@ -177,7 +177,9 @@ impl<'a> Look<'a> {
             readable = socket::readable(&duplicate, is_pipe);
         }
         let is_shared = matches!(what, FileKind::Pipe | FileKind::Pair { .. } | FileKind::Connected { .. });
-        let holders = if is_shared { holders.besides(self.opened.pid, inode) } else { None };
+        // A FIFO's number is its file system's: another one than that of pipes and sockets.
+        let is_fifo = link.starts_with('/');
+        let holders = if is_shared && !is_fifo { holders.besides(self.opened.pid, inode) } else { None };
         Ok(Some(File { fd, what, inode, readable, holders, traffic: None }))
     }
 
