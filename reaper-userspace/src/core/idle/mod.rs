@@ -238,6 +238,12 @@ fn of_pool(
         return (Standing::WaitsForPool, finding);
     }
     let locked = rules.pool && proofs.contains(&Proof::Neutral(true));
+    if !locked && span.is_some_and(|s| s.has_slept_until(sample)) {
+        // The others of its pool are gone, and nobody has the pipe any more that it reads: it still waits as it did when they
+        // were there.
+        let because = "it has not run since it was idle, and nobody can wake it any more".to_owned();
+        return (Standing::Waits, (Verdict::Idle, because));
+    }
     if !locked {
         let because = "nothing that its threads wait for brings work".to_owned();
         return (Standing::Works, (Verdict::Unknown, because));

@@ -1,7 +1,7 @@
 //! A stretch of idleness: since when, and how much CPU time it has cost.
 
 use super::super::ids::{MS, Ns, SECOND};
-use super::super::sample::Sample;
+use super::super::sample::{Sample, Thread, Wait};
 use super::is_alive;
 
 /// CPU time that a process may use within [`WINDOW`] while it counts as idle: waking up for house-keeping is not work.
@@ -20,11 +20,19 @@ const WINDOW: Ns = SECOND;
 pub struct IdleSpan {
     /// When that sample was taken.
     pub since: Ns,
-    threads: Vec<(u32, Option<u64>)>,
+    threads: Vec<Resting>,
     /// The sample that CPU time is counted from: when, and how much had been used by then.
     from: (Ns, Ns),
     /// The last sample, likewise.
     last: (Ns, Ns),
+}
+
+/// A thread at the last sample.
+#[derive(Clone, Debug, PartialEq)]
+struct Resting {
+    tid: u32,
+    switches: Option<u64>,
+    wait: Wait,
 }
 
 /// CPU time that was used, and over how long.
@@ -69,17 +77,22 @@ impl IdleSpan {
 
     /// Whether the process has the same threads as before.
     pub fn has_threads_of(&self, sample: &Sample) -> bool {
-        let now = threads(sample);
-        self.threads.iter().map(|(tid, _)| tid).eq(now.iter().map(|(tid, _)| tid))
+        self.threads.iter().map(|t| t.tid).eq(threads(sample).iter().map(|t| t.tid))
     }
 
-    /// Whether none of its threads has run since the last sample of this stretch.
+    /// Whether none of its threads has run since the last sample of this stretch, and each still waits for the same. Being held
+    /// still by the agent switches each away from its CPU once.
     pub fn has_slept_until(&self, sample: &Sample) -> bool {
-        let now = threads(sample);
-        now.iter().all(|(_, switches)| switches.is_some()) && self.threads == now
+        let most = u64::from(sample.frozen);
+        let slept = |(then, now): (&Resting, &Resting)| {
+            let more = then.switches.zip(now.switches).and_then(|(then, now)| now.checked_sub(then));
+            then.wait == now.wait && more.is_some_and(|more| more <= most)
+        };
+        self.has_threads_of(sample) && self.threads.iter().zip(&threads(sample)).all(slept)
     }
 }
 
-fn threads(sample: &Sample) -> Vec<(u32, Option<u64>)> {
-    sample.threads.iter().filter(|t| is_alive(t)).map(|t| (t.tid, t.switches)).collect()
+fn threads(sample: &Sample) -> Vec<Resting> {
+    let resting = |t: &Thread| Resting { tid: t.tid, switches: t.switches, wait: t.wait.clone() };
+    sample.threads.iter().filter(|t| is_alive(t)).map(resting).collect()
 }

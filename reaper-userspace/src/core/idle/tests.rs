@@ -361,6 +361,19 @@ fn a_pool_is_idle_when_only_waiting_orphans_can_wake_it() {
     assert_eq!(verdict(&[(8, WaitsForTurn)], Some(&IdleSpan::begin(&turn))), Verdict::Idle);
     let timed = sample(&[Wait::Futex { timed: true }], &[]);
     check(&timed, &pool, Verdict::Unknown, "nothing that its threads wait for");
+    // The others are gone: who has not run since it was idle still is, also when it is held for the last look.
+    let mut last = sample(&[waits(&[3])], &[file(3, FileKind::Pipe)]);
+    let verdict =
+        |last: &Sample, span| alone().judge(last, span, &Polls::default(), &rules()).evidence.verdict;
+    let span = IdleSpan::begin(&look);
+    assert_eq!(verdict(&last, None), Verdict::Unknown);
+    assert_eq!(verdict(&last, Some(&span)), Verdict::Idle);
+    last.threads[0].switches = last.threads[0].switches.map(|n| n + 1);
+    assert_eq!(verdict(&last, Some(&span)), Verdict::Unknown);
+    last.frozen = true;
+    assert_eq!(verdict(&last, Some(&span)), Verdict::Idle);
+    last.threads[0].wait = Wait::Futex { timed: false };
+    assert_eq!(verdict(&last, Some(&span)), Verdict::Unknown, "it waits for something else");
 }
 
 /// A worker that polls by sleeping, one look in each of its sleeps.
