@@ -22,7 +22,9 @@ pub struct Config {
     mode: &'static str,
     master: String,
     worker: Option<String>,
+    proof: &'static str,
     quiet: &'static str,
+    idle: String,
     stop: String,
     more: String,
 }
@@ -40,7 +42,9 @@ impl Config {
             mode: "enforce",
             master: String::new(),
             worker: None,
+            proof: "asleep",
             quiet: "100ms",
+            idle: String::new(),
             stop: String::new(),
             more: String::new(),
         }
@@ -85,6 +89,18 @@ impl Config {
         self
     }
 
+    /// What waits for its source of work is idle, and not whoever sleeps.
+    pub fn source(mut self) -> Self {
+        self.proof = "source";
+        self
+    }
+
+    /// A line in `[group.idle]`.
+    pub fn idle(mut self, line: &str) -> Self {
+        writeln!(self.idle, "{line}").unwrap();
+        self
+    }
+
     /// A line in `[group.stop]`.
     pub fn stop(mut self, line: &str) -> Self {
         writeln!(self.stop, "{line}").unwrap();
@@ -105,7 +121,8 @@ impl Config {
 
     /// The configuration as TOML.
     pub fn text(&self) -> String {
-        let Self { token, log, socket, state, agent, mode, master, quiet, stop, more, .. } = self;
+        let Self { token, log, socket, state, agent, mode, master, proof, quiet, idle, stop, more, .. } =
+            self;
         let worker = self.worker.as_ref().map_or_else(String::new, |user| {
             format!("[group.worker]\ncmdline = '\\bworker {token}$'\n{user}")
         });
@@ -114,7 +131,7 @@ impl Config {
             "[agent]\nlog = \"{log}\"\nsocket = \"{socket}\"\nstate = \"{state}\"\n{agent}\n\
              [[group]]\nname = \"g\"\nmode = \"{mode}\"\n\
              [group.master]\ncmdline = '\\bmaster {token}$'\n{master}{worker}\
-             [group.idle]\nproof = \"asleep\"\nquiet = \"{quiet}\"\n\
+             [group.idle]\nproof = \"{proof}\"\nquiet = \"{quiet}\"\n{idle}\
              [group.stop]\n{stop}{more}"
         )
     }

@@ -71,6 +71,24 @@ pub enum Op {
     /// Append a line to the ledger for whatever wait(2) says of any child, stops included, and a byte to the file
     /// `sigchld` for every `SIGCHLD`; for ever.
     TellChildren,
+    /// Open this under a name. Of a TCP socket that listens `NAME@ADDRESS` is written into the ledger.
+    Open(String, Open),
+    /// Close what has this name.
+    Close(String),
+    /// Block once in this call, on what has these names; `stdin` is open from the start.
+    Await(Call, Vec<String>),
+    /// Write so many bytes to what has this name.
+    Send(String, usize),
+    /// clock_nanosleep(2) for so many milliseconds.
+    Nanosleep(u64),
+    /// alarm(2) in so many seconds; 0 is none. The process still does not outlive [`LIFETIME_S`] for long.
+    Alarm(u32),
+    /// These for ever.
+    Repeat(Vec<Op>),
+    /// The calling thread has descriptors of its own from here on.
+    OwnDescriptors,
+    /// A network namespace of its own, in which it can reach itself.
+    OwnNetwork,
     /// Wait until no child is left.
     WaitChildren,
     /// Wait for any one child and exit as it did.
@@ -83,6 +101,59 @@ pub enum Op {
     Ledger(String),
     /// Copy a file of the scene to another name in the scene, whole or not at all.
     Copy(String, String),
+}
+
+/// What [`Op::Open`] opens. An address is an IP address with a port, or the name of a file of the scene.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Open {
+    /// A socket that listens at this address.
+    Listener(String),
+    /// A connection to this address.
+    Connection(String),
+    /// The next connection to the listener of this name.
+    Client(String),
+    /// The end of a pipe to read from; the other end gets this name.
+    Pipe(String),
+    /// An eventfd.
+    Counter,
+    /// An epoll descriptor that waits for input from these.
+    Epoll {
+        /// By name.
+        targets: Vec<String>,
+        /// Tells of each only once (`EPOLLET`).
+        edge: bool,
+    },
+    /// A file of the scene.
+    File(String),
+}
+
+/// The call of [`Op::Await`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Call {
+    /// accept4(2). What comes is closed at once.
+    Accept,
+    /// poll(2).
+    Poll,
+    /// select(2).
+    Select,
+    /// epoll_wait(2).
+    Epoll,
+    /// read(2), of a few kilobytes at most.
+    Read,
+    /// flock(2), exclusively.
+    Flock,
+}
+
+/// [`Op::Open`].
+pub fn open(name: &str, what: Open) -> Op {
+    Op::Open(name.into(), what)
+}
+
+/// [`Op::Await`].
+pub fn wait_in(call: Call, names: &[&str]) -> Op {
+    Op::Await(call, names.iter().map(|&name| name.into()).collect())
 }
 
 /// [`Op::Fork`].

@@ -10,6 +10,7 @@
 )]
 
 mod targets;
+mod waits;
 
 use std::ffi::{CString, OsStr, c_int, c_void};
 use std::fs::{self, File, OpenOptions};
@@ -125,6 +126,26 @@ impl Actor {
             Op::NoteValues(name) => targets::note_values(&self.dir.join(name)),
             Op::FreezeAndDie(name) => self.freeze_and_die(name),
             Op::TellChildren => self.tell_children(),
+            Op::Open(name, what) => {
+                if let Some(address) = waits::open(&self.dir, name, what) {
+                    self.ledger(&format!("{name}@{address}"));
+                }
+            }
+            Op::Close(name) => waits::close(name),
+            Op::Await(call, names) => waits::wait(*call, names),
+            Op::Send(name, bytes) => waits::send(name, *bytes),
+            Op::Nanosleep(ms) => waits::nanosleep(*ms),
+            Op::Alarm(0) => {
+                alarm::cancel();
+            }
+            Op::Alarm(seconds) => {
+                alarm::set(*seconds);
+            }
+            Op::Repeat(ops) => loop {
+                self.run(ops);
+            },
+            Op::OwnDescriptors => unshare(CloneFlags::CLONE_FILES).unwrap(),
+            Op::OwnNetwork => waits::own_network(),
             Op::WaitChildren => while wait() != Err(Errno::ECHILD) {},
             Op::ExitLikeChild => loop {
                 match wait() {
