@@ -1,7 +1,7 @@
 //! The descriptors of one process: its sockets, and those that its threads wait for.
 
 use std::cell::OnceCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
@@ -13,6 +13,7 @@ use rustix::net::sockopt;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use super::holders::Holders;
+use super::known::Known;
 use super::parse::{self, Interest, Target};
 use super::socket;
 use super::wait::Place;
@@ -93,21 +94,36 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// Every socket and everything in `waited`, and why that is not all, if it is not.
-    pub(super) fn files(&self, waited: &BTreeSet<i32>, holders: &mut Holders) -> (Vec<File>, Option<String>) {
+    /// Every socket and everything in `waited`, and why that is not all, if it is not. What is `known` is not asked again, unless
+    /// it is waited for.
+    pub(super) fn files(
+        &self,
+        waited: &BTreeSet<i32>,
+        known: &mut Known,
+        holders: &mut Holders,
+    ) -> (Vec<File>, Option<String>) {
         let mut incomplete = None;
-        let mut numbers = waited.clone();
+        let mut numbers: BTreeMap<i32, Option<u64>> = waited.iter().map(|fd| (*fd, None)).collect();
         match self.sockets() {
             Ok(sockets) => {
                 if sockets.len() > MOST_SOCKETS {
                     incomplete = Some(format!("it has {} sockets, more than {MOST_SOCKETS}", sockets.len()));
                 }
-                numbers.extend(sockets.into_iter().take(MOST_SOCKETS));
+                for (fd, inode) in sockets.into_iter().take(MOST_SOCKETS) {
+                    numbers.entry(fd).or_insert(Some(inode));
+                }
             }
             Err(why) => incomplete = Some(why),
         }
         let mut files = Vec::with_capacity(numbers.len());
-        for fd in numbers {
+        for (fd, inode) in numbers {
+            // It was accepted, which is all that matters of it: no queue is behind it, so nobody asks what is unread on it.
+            if let Some(what) = inode.and_then(|inode| known.accepted(fd, inode)) {
+                let inode = inode.unwrap_or_default();
+                let holders = holders.besides(self.opened.pid, inode);
+                files.push(File { fd, what, inode, readable: None, holders, traffic: None });
+                continue;
+            }
             match self.file(fd, holders) {
                 Ok(Some(file)) => files.push(file),
                 Ok(None) if waited.contains(&fd) => files.push(unknown(fd, "it was closed meanwhile")),
@@ -118,11 +134,12 @@ impl<'a> Look<'a> {
                 }
             }
         }
+        known.remember(&files);
         (files, incomplete)
     }
 
-    /// The numbers of its sockets.
-    fn sockets(&self) -> Result<Vec<i32>, String> {
+    /// The numbers of its sockets, and their inodes.
+    fn sockets(&self) -> Result<Vec<(i32, u64)>, String> {
         let links = self.links.as_ref().map_err(Clone::clone)?;
         let failed = |e: Errno| format!("/proc/{}/fd: {e}", self.opened.pid);
         let mut sockets = Vec::new();
@@ -133,9 +150,9 @@ impl<'a> Look<'a> {
             let Some(fd) = number else { continue };
             match readlinkat(links, entry.file_name(), std::mem::take(&mut buffer)) {
                 Ok(link) => {
-                    if link.to_bytes().starts_with(b"socket:[") {
-                        sockets.push(fd);
-                    }
+                    let is_socket = link.to_bytes().starts_with(b"socket:[");
+                    let inode = link.to_str().ok().and_then(inode_of).filter(|_| is_socket);
+                    sockets.extend(inode.map(|inode| (fd, inode)));
                     buffer = link.into_bytes();
                 }
                 // Closed meanwhile.

@@ -9,6 +9,7 @@ mod call;
 mod files;
 mod history;
 mod holders;
+mod known;
 mod parse;
 mod socket;
 mod wait;
@@ -21,6 +22,7 @@ use call::{Arch, Line};
 use files::Look;
 use history::Last;
 use holders::Holders;
+use known::Known;
 
 use crate::core::ids::{Ns, ProcKey};
 use crate::core::input::Sampled;
@@ -32,6 +34,7 @@ use crate::procfs::{Opened, ReadError, stat_of};
 pub struct Sampler {
     /// By process and tid.
     last: FxHashMap<ProcKey, FxHashMap<u32, Last>>,
+    known: FxHashMap<ProcKey, Known>,
     holders: Holders,
 }
 
@@ -44,7 +47,7 @@ impl Default for Sampler {
 impl Sampler {
     /// One that has seen nobody.
     pub fn new() -> Self {
-        Self { last: FxHashMap::default(), holders: Holders::new() }
+        Self { last: FxHashMap::default(), known: FxHashMap::default(), holders: Holders::new() }
     }
 
     /// Looks at every thread of `key`. `now` is the time of looking; `frozen`: the caller holds every thread in a ptrace stop.
@@ -62,6 +65,7 @@ impl Sampler {
     /// Nobody will ask for this process any more.
     pub fn forget(&mut self, key: ProcKey) {
         self.last.remove(&key);
+        self.known.remove(&key);
     }
 
     fn look(&mut self, now: Ns, key: ProcKey, depth: Depth, frozen: bool) -> Result<Sample, ReadError> {
@@ -106,7 +110,12 @@ impl Sampler {
             }
         }
         self.last.insert(key, after);
-        let (files, incomplete) = look.files(&waited, &mut self.holders);
+        let known = self.known.entry(key).or_default();
+        if frozen {
+            // The last look believes no earlier one.
+            *known = Known::default();
+        }
+        let (files, incomplete) = look.files(&waited, known, &mut self.holders);
         let incomplete = private.or(incomplete);
         let title = opened.read("cmdline")?.replace('\0', " ").trim().into();
         let caught = signals_caught(&opened.read("status")?);
