@@ -66,6 +66,8 @@ pub enum Op {
     ReadOn,
     /// Append the value of every `SIGRTMIN + 1` (4 bytes each) to this file of the scene.
     NoteValues(String),
+    /// Appends the id of the thread that gets a TERM to this file, 4 bytes each.
+    NoteTermThreads(String),
     /// Freeze the process that wrote this into the ledger, write `frozen` into it, and be killed.
     FreezeAndDie(String),
     /// Append a line to the ledger for whatever wait(2) says of any child, stops included, and a byte to the file

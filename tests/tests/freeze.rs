@@ -328,6 +328,22 @@ fn a_signal_reaches_who_is_held() {
     assert!(w.wait_gone(PATIENCE));
 }
 
+/// As a signal to a process that is not held does. Interpreters run handlers in the main thread only.
+#[test]
+fn a_signal_goes_to_the_main_thread() {
+    let scene = Scene::new();
+    let ops = [vec![Op::NoteTermThreads("threads".into())], sleepers(8)].concat();
+    let w = target(&scene, ops);
+    settled(&w, 9);
+    for n in 1..=20 {
+        frozen(&w).fire(TERM).unwrap();
+        wait_until("the signal to arrive", || values(&scene.path("threads")).len() == n);
+        settled(&w, 9);
+    }
+    let main = u32::try_from(w.pid()).unwrap();
+    assert_eq!(values(&scene.path("threads")), [main; 20]);
+}
+
 #[test]
 fn who_is_killed_is_gone_at_once() {
     let scene = Scene::new();

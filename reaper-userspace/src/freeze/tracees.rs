@@ -30,6 +30,9 @@ const PAUSE: Duration = Duration::from_micros(30);
 /// A thread that could not be seized for no reason that can be seen is tried so often again.
 const ATTEMPTS: u32 = 3;
 
+/// So long the main thread is given to take what is pending; it takes some 100 microseconds.
+const HANDLER_PATIENCE: Duration = Duration::from_millis(10);
+
 /// `PTRACE_EVENT_STOP` (linux/ptrace.h; not in the libc crate for every target): the stop that `PTRACE_INTERRUPT` makes.
 const EVENT_STOP: i32 = 128;
 
@@ -54,6 +57,8 @@ enum Look {
 #[derive(Debug, Default)]
 pub(super) struct Tracees {
     threads: BTreeMap<i32, Tracee>,
+    /// The main thread's id.
+    leader: i32,
 }
 
 impl Tracees {
@@ -64,6 +69,7 @@ impl Tracees {
         end: Instant,
     ) -> Result<BTreeMap<u32, Halt>, FreezeError> {
         let tasks = Tasks::open(key)?;
+        self.leader = key.tgid.cast_signed();
         loop {
             let listed = tasks.list()?;
             let mut seized_any = false;
@@ -87,27 +93,24 @@ impl Tracees {
     }
 
     /// Lets everybody run on who is stopped. Who is not, or died meanwhile, is let go by the end of this thread.
+    ///
+    /// The main thread goes first, and what is pending for the process is left to it, as the kernel itself prefers
+    /// (`complete_signal`; it passes over threads that are traced). Python runs handlers in the main thread only: taken by
+    /// another one, a TERM would wait until the main thread wakes by itself.
     pub(super) fn let_go(&mut self) {
-        for (tid, tracee) in std::mem::take(&mut self.threads) {
-            let signal = match tracee {
-                Tracee::Stopped(Halt::Signalled(signal)) => signal,
-                Tracee::Stopped(_) => 0,
-                Tracee::Awaited | Tracee::Zombie => continue,
-            };
-            // SAFETY: PTRACE_DETACH takes no address, and a number where others take a pointer. (nix knows no real-time
-            // signals.)
-            let outcome = unsafe {
-                libc::ptrace(
-                    libc::PTRACE_DETACH,
-                    tid,
-                    std::ptr::null_mut::<c_void>(),
-                    std::ptr::without_provenance_mut::<c_void>(signal.unsigned_abs() as usize),
-                )
-            };
-            if outcome != 0 {
-                // It was killed.
-                tracing::debug!("thread {tid} is let go by the end of the freezer: {}", Errno::last());
+        let mut threads = std::mem::take(&mut self.threads);
+        let leader = self.leader;
+        if let Some(tracee) = threads.remove(&leader) {
+            detach(leader, tracee);
+            if !threads.is_empty() {
+                let end = Instant::now() + HANDLER_PATIENCE;
+                while has_signal_to_take(leader) && Instant::now() < end {
+                    sleep(PAUSE);
+                }
             }
+        }
+        for (tid, tracee) in threads {
+            detach(tid, tracee);
         }
     }
 
@@ -198,6 +201,39 @@ impl Tracees {
         self.threads.insert(tid, Tracee::Stopped(halt));
         Ok(true)
     }
+}
+
+fn detach(tid: i32, tracee: Tracee) {
+    let signal = match tracee {
+        Tracee::Stopped(Halt::Signalled(signal)) => signal,
+        Tracee::Stopped(_) => 0,
+        Tracee::Awaited | Tracee::Zombie => return,
+    };
+    // SAFETY: PTRACE_DETACH takes no address, and a number where others take a pointer. (nix knows no real-time
+    // signals.)
+    let outcome = unsafe {
+        libc::ptrace(
+            libc::PTRACE_DETACH,
+            tid,
+            std::ptr::null_mut::<c_void>(),
+            std::ptr::without_provenance_mut::<c_void>(signal.unsigned_abs() as usize),
+        )
+    };
+    if outcome != 0 {
+        // It was killed.
+        tracing::debug!("thread {tid} is let go by the end of the freezer: {}", Errno::last());
+    }
+}
+
+/// Whether a signal is pending for the whole process that its main thread does not block: `ShdPnd` and `SigBlk` of
+/// proc_pid_status(5). Its other threads are still held here, so its pid is its own.
+fn has_signal_to_take(leader: i32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{leader}/status")) else { return false };
+    let mask = |name: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    };
+    mask("ShdPnd:").unwrap_or(0) & !mask("SigBlk:").unwrap_or(0) != 0
 }
 
 /// Looks whether a tracee has stopped, without consuming that: a signal on its way to the thread survives the end of the

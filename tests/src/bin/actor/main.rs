@@ -123,6 +123,7 @@ impl Actor {
             Op::Stop => reaper_tests::process::stop_oneself(),
             Op::Churn(threads) => targets::churn(*threads),
             Op::ReadOn => targets::read_on(),
+            Op::NoteTermThreads(name) => targets::note_term_threads(&self.dir.join(name)),
             Op::NoteValues(name) => targets::note_values(&self.dir.join(name)),
             Op::FreezeAndDie(name) => self.freeze_and_die(name),
             Op::TellChildren => self.tell_children(),

@@ -61,6 +61,21 @@ extern "C" fn note_value(_: c_int, info: *const libc::siginfo_t, _: *const c_voi
     unsafe { libc::write(VALUES.load(Ordering::SeqCst), (&raw const value).cast(), size_of::<u32>()) };
 }
 
+/// Appends the id of the thread that gets a TERM to a file.
+pub(crate) fn note_term_threads(path: &Path) {
+    VALUES.store(appender(path).into_raw_fd(), Ordering::SeqCst);
+    let action = SigAction::new(SigHandler::Handler(note_thread), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: the handler asks for its thread's id and writes it, both of which are async-signal-safe.
+    unsafe { sigaction(Signal::SIGTERM, &action) }.unwrap();
+}
+
+extern "C" fn note_thread(_: c_int) {
+    // SAFETY: takes nothing and cannot fail.
+    let tid = unsafe { libc::gettid() };
+    // SAFETY: the pointer is to a live value of that size; write(2) is async-signal-safe.
+    unsafe { libc::write(VALUES.load(Ordering::SeqCst), (&raw const tid).cast(), size_of::<i32>()) };
+}
+
 /// Appends a byte to a file for each `SIGCHLD`.
 pub(crate) fn note_sigchld(path: &Path) {
     SIGCHLDS.store(appender(path).into_raw_fd(), Ordering::SeqCst);
