@@ -159,6 +159,8 @@ pub enum FileKind {
     Unconnected {
         /// Such as `udp`, `netlink`.
         family: String,
+        /// Where it is bound: an accepted TCP connection keeps that when its peer has reset it.
+        local: Option<Address>,
     },
     /// A pipe or FIFO.
     Pipe,

@@ -23,8 +23,8 @@ pub(super) fn kind(socket: impl AsFd) -> Result<FileKind, Errno> {
     Ok(match family {
         AddressFamily::INET | AddressFamily::INET6 => internet(socket)?,
         AddressFamily::UNIX => unix(socket)?,
-        AddressFamily::NETLINK => FileKind::Unconnected { family: "netlink".to_owned() },
-        AddressFamily::PACKET => FileKind::Unconnected { family: "packet".to_owned() },
+        AddressFamily::NETLINK => FileKind::Unconnected { family: "netlink".to_owned(), local: None },
+        AddressFamily::PACKET => FileKind::Unconnected { family: "packet".to_owned(), local: None },
         other => FileKind::Other(format!("a socket of address family {}", other.as_raw())),
     })
 }
@@ -46,7 +46,11 @@ fn internet(socket: BorrowedFd<'_>) -> Result<FileKind, Errno> {
         });
     }
     Ok(match peer(socket)? {
-        Peer::None => FileKind::Unconnected { family: name },
+        Peer::None => {
+            let local = if is_tcp { tcp(&getsockname(socket)?) } else { None };
+            let local = local.filter(|at| !matches!(at, Address::Tcp(_, 0)));
+            FileKind::Unconnected { family: name, local }
+        }
         Peer::Unnamed => FileKind::Other(format!("a {name} socket to no IP address")),
         Peer::At(address) => match (is_tcp, tcp(&getsockname(socket)?), tcp(&address)) {
             (true, Some(local), Some(peer)) => FileKind::Connected { local, peer },
@@ -80,7 +84,7 @@ fn unix(socket: BorrowedFd<'_>) -> Result<FileKind, Errno> {
         return Ok(FileKind::Listening(Address::Unix(local)));
     }
     let peer = match peer(socket)? {
-        Peer::None => return Ok(FileKind::Unconnected { family: "unix".to_owned() }),
+        Peer::None => return Ok(FileKind::Unconnected { family: "unix".to_owned(), local: None }),
         Peer::Unnamed => String::new(),
         Peer::At(address) => name(&address),
     };
@@ -165,6 +169,22 @@ mod tests {
     }
 
     #[test]
+    fn an_accepted_connection_that_was_reset_is_still_known_by_its_port() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let here = listener.local_addr().expect("its address");
+        let client = TcpStream::connect(here).expect("a connection");
+        let (server, _) = listener.accept().expect("it");
+        sockopt::set_socket_linger(&client, Some(std::time::Duration::ZERO)).expect("set");
+        drop(client);
+        let begun = std::time::Instant::now();
+        while matches!(kind(&server), Ok(FileKind::Connected { .. })) && begun.elapsed().as_secs() < 5 {
+            std::thread::yield_now();
+        }
+        let expected = FileKind::Unconnected { family: "tcp".to_owned(), local: Some(at(here)) };
+        assert_eq!(kind(&server), Ok(expected));
+    }
+
+    #[test]
     fn tells_ipv4_mapped_into_ipv6_as_ipv4() {
         // Without IPv6 there is nothing to be mapped into.
         let Ok(listener) = TcpListener::bind("[::]:0") else { return };
@@ -195,7 +215,7 @@ mod tests {
         assert_eq!(kind(&a), Ok(pair), "its other end is gone");
         assert_eq!(readable(&a, false), Some(true));
         let datagram = UnixDatagram::unbound().expect("a socket");
-        assert_eq!(kind(&datagram), Ok(FileKind::Unconnected { family: "unix".to_owned() }));
+        assert_eq!(kind(&datagram), Ok(FileKind::Unconnected { family: "unix".to_owned(), local: None }));
     }
 
     #[test]
@@ -210,7 +230,7 @@ mod tests {
     #[test]
     fn tells_udp() {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
-        assert_eq!(kind(&socket), Ok(FileKind::Unconnected { family: "udp".to_owned() }));
+        assert_eq!(kind(&socket), Ok(FileKind::Unconnected { family: "udp".to_owned(), local: None }));
         let port = socket.local_addr().expect("its address").port();
         socket.connect(("127.0.0.1", port)).expect("connected");
         assert_eq!(kind(&socket), Ok(FileKind::Other(format!("a udp socket to 127.0.0.1:{port}"))));

@@ -318,7 +318,7 @@ fn an_alarm_tells_a_job_from_waiting() {
     let (_queue, at) = service();
     let agent = Agent::start(&scene, &with_queue(&scene, at).idle("alarm = true"));
     let waits = |seconds| [connects("q", at), Op::Alarm(seconds), wait_in(Call::Read, &["q"])];
-    let shapes = [shape("armed", waits(60), "an alarm is armed"), shape("calm", waits(0), "its queue")];
+    let shapes = [shape("armed", waits(60), "while an alarm limits"), shape("calm", waits(0), "its queue")];
     let workers = orphans(&scene, &agent, &shapes);
     stays(&agent, &workers[0], "busy", &shapes[0].says);
     goes(&agent, &workers[1], &shapes[1].says);
@@ -346,7 +346,7 @@ fn a_pool_waits_for_whoever_of_it_works() {
     agent.knows_master(&master);
     scene.entry("begin");
     master.kill();
-    stays(&agent, &workers[0], "busy", "it reads a pipe that process");
+    stays(&agent, &workers[0], "busy", "it waits for a pipe that process");
     stays(&agent, &workers[2], "busy", "is running");
     let end = scene.entry("end").boot_ns;
     for worker in &workers {

@@ -18,7 +18,7 @@ fn what_is_not_known_is_unknown() {
         shape(
             "two",
             [connects("q", at), connects("r", at), wait_in(Call::Read, &["q"])],
-            "2 connections to its queue",
+            "over one of 2 connections",
         ),
         shape("nothing", [Op::Forever], "nothing that its threads wait for brings work"),
         shape(

@@ -279,7 +279,7 @@ fn describe(what: &FileKind, from: bool) -> String {
         FileKind::Connected { peer, .. } if from => format!("from {peer}"),
         FileKind::Connected { peer, .. } => format!("connected to {peer}"),
         FileKind::Pair { peer } => format!("socketpair with process {peer}"),
-        FileKind::Unconnected { family } => format!("{family} socket"),
+        FileKind::Unconnected { family, .. } => format!("{family} socket"),
         FileKind::Pipe => "pipe".to_owned(),
         FileKind::Neutral(what) | FileKind::Other(what) => what.clone(),
     }

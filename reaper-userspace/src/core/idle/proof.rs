@@ -120,7 +120,9 @@ pub(super) fn accepted(source: &Source) -> Option<&File> {
         })
     };
     source.files.iter().find(|f| match &f.what {
-        FileKind::Connected { local, .. } => listens_at(local),
+        FileKind::Connected { local, .. } | FileKind::Unconnected { local: Some(local), .. } => {
+            listens_at(local)
+        }
         _ => false,
     })
 }
@@ -279,7 +281,7 @@ fn of_file(file: &File, around: &Around<'_>, rules: &IdleRules) -> Proof {
         },
         FileKind::Connected { peer, .. } => Proof::Busy(format!("{peer}, which is not its source of work")),
         FileKind::Pair { peer } => of_pair(file, *peer, around),
-        FileKind::Unconnected { family } => Proof::Busy(format!("a {family} socket")),
+        FileKind::Unconnected { family, .. } => Proof::Busy(format!("a {family} socket")),
         FileKind::Pipe => of_pipe(file, around),
         FileKind::Neutral(_) => Proof::Neutral(false),
         FileKind::Other(what) => Proof::Busy(what.clone()),

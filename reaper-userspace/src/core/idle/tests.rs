@@ -136,6 +136,17 @@ fn a_server_with_a_client_is_busy_whatever_it_waits_for() {
 }
 
 #[test]
+fn a_client_that_has_reset_its_connection_may_still_be_served() {
+    let client = file(9, FileKind::Unconnected { family: "tcp".into(), local: Some(tcp(9000)) });
+    check(
+        &sample(&[waits(&[3])], &[listening(3, 9000), client]),
+        &rules(),
+        Verdict::Busy,
+        "a client is connected",
+    );
+}
+
+#[test]
 fn a_connection_that_waits_to_be_accepted_is_work() {
     let listening = File { readable: Some(true), ..listening(3, 9000) };
     check(&sample(&[waits(&[3])], &[listening]), &rules(), Verdict::Busy, "unread");
@@ -222,7 +233,7 @@ fn calls_that_wait_for_no_work_are_work() {
     for wait in [Wait::Child, Wait::Other, Wait::Nothing, sleeps(12 * SECOND), Wait::Sleep { length: None }] {
         check(&sample(&[wait], &[]), &rules(), Verdict::Busy, "thread 100 (worker)");
     }
-    let udp = file(3, FileKind::Unconnected { family: "udp".into() });
+    let udp = file(3, FileKind::Unconnected { family: "udp".into(), local: None });
     check(&sample(&[waits(&[3])], &[udp]), &rules(), Verdict::Busy, "udp");
 }
 
