@@ -331,15 +331,9 @@ fn last_of(sent: bool, half: Transfers) -> Option<Operation> {
     (half.count > 0).then_some(Operation { at: half.last_ns, sent, bytes: half.last_bytes })
 }
 
+/// Also one that the sampler could not resolve.
 fn is_socket(what: &FileKind) -> bool {
-    match what {
-        FileKind::Listening(_)
-        | FileKind::Connected { .. }
-        | FileKind::Pair { .. }
-        | FileKind::Unconnected { .. } => true,
-        FileKind::Other(link) => link.starts_with("socket:"),
-        FileKind::Pipe | FileKind::Neutral(_) => false,
-    }
+    what.is_socket() || matches!(what, FileKind::Other(link) if link.starts_with("socket:"))
 }
 
 fn map_error(map: &'static str, source: MapError) -> ObserveError {
