@@ -1,5 +1,7 @@
 //! The event log's records, as in the contract: fields are only added, never changed.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::ids::Ns;
@@ -14,7 +16,7 @@ pub struct Record {
     pub event: Event,
 }
 
-/// A process as records show it.
+/// A process as records show it. It shares its texts with the tree: showing every process of a host copies none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcView {
     /// Thread group id in the initial pid namespace.
@@ -26,11 +28,11 @@ pub struct ProcView {
     /// Real uid.
     pub uid: u32,
     /// Thread name.
-    pub comm: String,
+    pub comm: Arc<str>,
     /// Executable, as far as known.
-    pub exe: String,
+    pub exe: Arc<str>,
     /// Arguments, as far as known.
-    pub argv: Vec<String>,
+    pub argv: Arc<[Arc<str>]>,
 }
 
 /// What happened. The tag is the record's `kind`.

@@ -330,9 +330,9 @@ impl Tree {
             start_ns: node.key.start_ns,
             ppid: node.parent.map_or(0, |p| self[p].key.tgid),
             uid: node.uid,
-            comm: node.comm.to_string(),
-            exe: node.exe.to_string(),
-            argv: node.argv.iter().map(ToString::to_string).collect(),
+            comm: node.comm.clone(),
+            exe: node.exe.clone(),
+            argv: node.argv.clone(),
         }
     }
 

@@ -212,9 +212,9 @@ mod tests {
     fn proc(pid: u32, comm: &str) -> ProcView {
         ProcView {
             pid,
-            comm: comm.to_owned(),
+            comm: comm.into(),
             exe: "/usr/bin/php8.3".into(),
-            argv: vec!["php".into(), "artisan\x1b[2J".into()],
+            argv: ["php".into(), "artisan\x1b[2J".into()].into(),
             ..ProcView::default()
         }
     }
