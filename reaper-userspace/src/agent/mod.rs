@@ -34,7 +34,7 @@ use crate::core::sample::Depth;
 use crate::event_log::{EventLog, LogTarget};
 use crate::freeze::FireError;
 use crate::idle::Sampler;
-use crate::kernel::{DEFAULT_RING_BYTES, Events, Probes};
+use crate::kernel::{Events, Probes};
 use crate::procfs;
 use crate::signal::SignalError;
 use grip::Grip;
@@ -97,7 +97,7 @@ impl Agent {
         let socket = Socket::bind(&config.agent.socket)?;
         let state_dir = StateDir::open(&config.agent.state)?;
         let state = state_dir.load()?;
-        let mut probes = Probes::load(DEFAULT_RING_BYTES)?;
+        let mut probes = Probes::load(config.agent.ring)?;
         let events = probes.events()?;
         probes.attach()?;
         let lookout = Lookout::new(probes.observer());

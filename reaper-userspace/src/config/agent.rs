@@ -8,9 +8,12 @@ use globset::GlobMatcher;
 use super::patterns::comm_glob;
 use super::protect;
 use super::reader::{AGENT, Cx, Node, Table};
-use super::values::{absolute_path, choice, list, log_target, number, size, socket_addr, socket_path};
+use super::values::{
+    absolute_path, choice, list, log_target, number, ring_size, size, socket_addr, socket_path,
+};
 use crate::core::rules::LogLevel;
 use crate::event_log::LogTarget;
+use crate::kernel::DEFAULT_RING_BYTES;
 
 /// A file smaller than this would be rotated every few records.
 const SMALLEST_LOG: u64 = 4096;
@@ -28,6 +31,8 @@ pub struct AgentSettings {
     pub socket: PathBuf,
     /// A directory for what survives a restart of the agent.
     pub state: PathBuf,
+    /// The ring buffer between the kernel's programs and the agent, bytes: a power of two.
+    pub ring: u32,
     /// Where Prometheus reads; `None` is off.
     pub metrics: Option<SocketAddr>,
 }
@@ -41,6 +46,7 @@ impl Default for AgentSettings {
             log_keep: 8,
             socket: PathBuf::from("/run/reaper/reaper.sock"),
             state: PathBuf::from("/run/reaper"),
+            ring: DEFAULT_RING_BYTES,
             metrics: None,
         }
     }
@@ -78,6 +84,7 @@ pub(super) fn read(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<Agent> {
         state: table
             .get(cx, "state", |cx, n| absolute_path(cx, n, "an absolute path"))
             .unwrap_or(default.state),
+        ring: table.get(cx, "ring", ring_size).unwrap_or(default.ring),
         metrics: table.get(cx, "metrics", socket_addr),
     };
     let mut protect = protect::builtin();

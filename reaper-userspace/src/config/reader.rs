@@ -40,7 +40,7 @@ const MATCHER: &[&str] = &["cmdline", "exe", "comm", "user", "cgroup", "unit"];
 pub(super) static ROOT: Schema = Schema { title: "this file", keys: &["agent", "group"] };
 pub(super) static AGENT: Schema = Schema {
     title: "[agent]",
-    keys: &["log", "log_level", "log_max_size", "log_keep", "socket", "state", "metrics", "protect"],
+    keys: &["log", "log_level", "log_max_size", "log_keep", "socket", "state", "ring", "metrics", "protect"],
 };
 pub(super) static GROUP: Schema =
     Schema { title: "[[group]]", keys: &["name", "profile", "mode", "master", "worker", "idle", "stop"] };

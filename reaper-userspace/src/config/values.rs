@@ -16,6 +16,12 @@ use crate::event_log::LogTarget;
 /// What fits into `sockaddr_un::sun_path`, unix(7), less the final NUL.
 const SUN_PATH_MAX: usize = 107;
 
+/// Bytes of the largest page of any architecture.
+const SMALLEST_RING: u64 = 64 << 10;
+
+/// Twelve million births or deaths. It is memory of the kernel's that nobody else can have.
+const LARGEST_RING: u32 = 1 << 30;
+
 /// Ten years: no time can be added to such a length and leave [`Ns`].
 const LONGEST: u128 = 10 * 365 * 24 * 3600 * 1_000_000_000;
 
@@ -136,6 +142,19 @@ pub(super) fn size(cx: &mut Cx<'_>, node: &Node<'_>, least: u64) -> Option<u64> 
         Some(value) => return Some(value),
     }
     None
+}
+
+/// A size that every kernel takes for a ring buffer: a power of two, which is a multiple of the page size too if it is no
+/// smaller than the largest page there is.
+pub(super) fn ring_size(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<u32> {
+    let value = size(cx, node, SMALLEST_RING)?;
+    let fits = u32::try_from(value).ok().filter(|bytes| bytes.is_power_of_two() && *bytes <= LARGEST_RING);
+    if fits.is_none() {
+        let message =
+            format!("expected a power of two from 64KiB to 1GiB, such as \"8MiB\", found {value} bytes");
+        cx.bad(node, &message);
+    }
+    fits
 }
 
 /// Whole numbers only: nobody configures half a byte, and fractions would round.

@@ -132,7 +132,10 @@ impl Core {
             self.recheck_strays(&exited);
         }
         for &g in &masterships {
-            let workers = self.expected_orphans(g, before);
+            let workers = match exit.status {
+                Exit::UNSEEN => self.left_behind(g, node),
+                _ => self.expected_orphans(g, before),
+            };
             let (group, proc, signal) = (self.group_name(g), proc.clone(), signal.clone());
             self.record(exit.at, Event::MasterLost { group, proc, workers, code, signal });
         }
@@ -304,6 +307,17 @@ impl Core {
                 && id.is_some_and(|id| worker.is_none_or(|w| w.might_match(&self.known(id))))
         };
         self.bereaved.values().filter(of_group).filter(is_worker).count()
+    }
+
+    /// How many workers a master left that died unseen: a dump has given them to their adopters before.
+    fn left_behind(&self, group: GroupId, master: NodeId) -> usize {
+        let worker = self.rules.groups[group].worker.as_ref();
+        let is_left = |&id: &NodeId| {
+            self.members.lineage_master(&self.tree, id, group) == Some(master)
+                && worker.is_none_or(|w| w.might_match(&self.known(id)))
+                && self.masterless_in(id).contains(&group)
+        };
+        self.tree.live().filter(is_left).count()
     }
 
     fn tell_reparents(&mut self, at: Ns, old: &ProcView, exited: &Exited) {

@@ -13,7 +13,7 @@ use super::fates::Loss;
 use super::ids::{Ns, ProcKey};
 use super::input::{Identified, Identity};
 use super::membership::GroupId;
-use super::records::{Event, SparedBecause};
+use super::records::{Event, ProcView, SparedBecause};
 use super::rules::Rules;
 use super::schedule::Timer;
 use super::tree::NodeId;
@@ -180,12 +180,21 @@ impl Core {
                 self.consider_as_stray(now, id, &who);
                 continue;
             }
-            lost.push(Bereaved::new(key, groups, None, now, self.tree[id].has_execed()));
+            let unseen = self.unseen_loss(id, &groups);
+            lost.push(Bereaved::new(key, groups, unseen, now, self.tree[id].has_execed()));
         }
         for bereaved in lost {
             self.schedule.set(Timer::Bereaved(bereaved.key), now);
             self.bereaved.insert(bereaved.key, bereaved);
         }
+    }
+
+    /// Whose death made a process masterless when nobody saw that death: its master's, else that of the next above it.
+    fn unseen_loss(&self, id: NodeId, groups: &[GroupId]) -> Option<ProcView> {
+        let dead = |up: &NodeId| !self.tree[*up].is_live();
+        let master = groups.first().and_then(|&g| self.members.lineage_master(&self.tree, id, g));
+        let below = || self.tree.lineage(id).take_while(|&up| Some(up) != master).find(dead);
+        master.filter(dead).or_else(below).map(|up| self.tree.view(up))
     }
 
     /// Design, section 2: it looks like a worker, nobody above it is a master, and it was there before the agent.

@@ -203,6 +203,17 @@ fn agent_values() {
             r#"f:2:16: log_max_size: expected a size such as "64MiB" or a number of bytes, found "99999999999GiB""#
         ]],
     );
+    for (ring, found) in [("'96KiB'", 98_304_u64), ("'2GiB'", 2 << 30), ("4294967296", 1 << 32)] {
+        let message = format!(
+            "f:2:8: ring: expected a power of two from 64KiB to 1GiB, such as \"8MiB\", found {found} bytes"
+        );
+        let errors = Config::parse("f", &format!("[agent]\nring = {ring}")).unwrap_err();
+        assert_eq!(errors.to_string(), message);
+    }
+    errors(
+        "[agent]\nring = '4KiB'",
+        &expect![[r#"f:2:8: ring: expected a size of at least 65536 bytes, found "4KiB""#]],
+    );
     errors(
         &format!("[agent]\nsocket = '/{}'", "x".repeat(107)),
         &expect!["f:2:10: socket: expected a path of at most 107 bytes: sockets have no longer ones"],

@@ -99,11 +99,17 @@ fn the_contract_is_read_as_it_is_written() {
 }
 
 #[test]
+fn a_ring_buffer_has_the_size_that_is_written() {
+    assert_eq!(parse("agent = { ring = '64KiB' }").agent.ring, 64 << 10);
+    assert_eq!(parse("agent = { ring = 1073741824 }").agent.ring, 1 << 30);
+}
+
+#[test]
 fn defaults_are_those_of_the_contract() {
     let config = parse("[[group]]\nname = 'x'\nmaster = { comm = 'x' }");
-    let AgentSettings { log, log_max_size, log_keep, socket, state, metrics } = config.agent;
+    let AgentSettings { log, log_max_size, log_keep, socket, state, ring, metrics } = config.agent;
     assert_eq!(log, LogTarget::File(PathBuf::from("/var/log/reaper/events.jsonl")));
-    assert_eq!((log_max_size, log_keep, metrics), (64 << 20, 8, None));
+    assert_eq!((log_max_size, log_keep, ring, metrics), (64 << 20, 8, 8 << 20, None));
     assert_eq!((&*socket, &*state), (Path::new("/run/reaper/reaper.sock"), Path::new("/run/reaper")));
     assert_eq!(config.rules.log_level, LogLevel::Decisions);
     assert!(config.rules.protect.iter().any(|g| g.is_match("sshd")));
