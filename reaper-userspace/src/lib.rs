@@ -12,6 +12,7 @@ pub mod event_log;
 pub mod freeze;
 pub mod idle;
 pub mod kernel;
+pub mod metrics;
 pub mod output;
 pub mod procfs;
 pub mod profiles;

@@ -5,21 +5,19 @@
 //! sleeps until the kernel wakes it, the core's next deadline comes, or a signal asks for something.
 
 mod grip;
+mod intake;
 mod lookout;
 pub mod preflight;
 mod settings;
 pub mod snapshot;
 pub mod socket;
 pub mod state;
+mod waiting;
 
 use std::future::Future;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::Signal as UnixSignal;
 
 use crate::clock;
@@ -35,13 +33,16 @@ use crate::event_log::{EventLog, LogTarget};
 use crate::freeze::FireError;
 use crate::idle::Sampler;
 use crate::kernel::{Events, Probes};
+use crate::metrics::{self, Facts, Metrics};
 use crate::procfs;
 use crate::signal::SignalError;
 use grip::Grip;
+use intake::Intake;
 use lookout::Lookout;
 pub use settings::{DEFAULT_CONFIG, Settings};
 use socket::{Socket, Status};
 use state::{State, StateDir};
+use waiting::{Asked, hang_up, metrics_asked, reader_gone, sleep_until, watch_stdout};
 
 /// After so many effects the ring buffer is emptied before the next: a thousand samples take longer than a burst of
 /// forks takes to fill it.
@@ -57,12 +58,14 @@ const FIRST_TURN: Ns = 2 * SECOND;
 /// A running agent.
 pub struct Agent {
     settings: Settings,
-    core: Core,
+    core: Intake,
     probes: Probes,
     lookout: Lookout,
     events: Events,
     log: EventLog,
     socket: Socket,
+    /// What Prometheus reads, and who asks for it; `None` if nobody is to.
+    metrics: Option<(metrics::Server, Metrics)>,
     state_dir: StateDir,
     state: State,
     about: About,
@@ -95,6 +98,8 @@ impl Agent {
         preflight::require()?;
         let log = EventLog::open(&config.agent.log, config.agent.log_max_size, config.agent.log_keep)?;
         let socket = Socket::bind(&config.agent.socket)?;
+        let metrics = config.agent.metrics.map(metrics::Server::bind).transpose()?;
+        let metrics = metrics.map(|server| (server, Metrics::new(&version(), &preflight::kernel_release())));
         let state_dir = StateDir::open(&config.agent.state)?;
         let state = state_dir.load()?;
         let mut probes = Probes::load(config.agent.ring)?;
@@ -108,12 +113,13 @@ impl Agent {
         };
         let mut agent = Self {
             settings,
-            core: Core::new(std::process::id()),
+            core: Intake::new(Core::new(std::process::id())),
             probes,
             lookout,
             events,
             log,
             socket,
+            metrics,
             state_dir,
             state,
             about,
@@ -159,6 +165,7 @@ impl Agent {
                 _ = hang_up(&mut hangup) => Asked::Reload,
                 () = reader_gone(stdout.as_ref()) => return Ok(()),
                 stream = self.socket.asked() => Asked::Status(stream),
+                ask = metrics_asked(&mut self.metrics) => Asked::Metrics(ask),
                 ended = &mut programs_log => Asked::Events(ended),
             };
             match asked {
@@ -166,6 +173,7 @@ impl Agent {
                 Asked::Tick => self.core.handle(clock::now(), Input::Tick),
                 Asked::Nothing => {}
                 Asked::Reload => self.reload(),
+                Asked::Metrics(ask) => self.answer_metrics(ask),
                 Asked::Status(stream) => {
                     if let Err(e) =
                         stream.context("cannot accept").and_then(|s| socket::answer(s, &self.status()))
@@ -384,6 +392,9 @@ impl Agent {
     }
 
     fn write(&mut self, record: &Record) {
+        if let Some((_, metrics)) = &self.metrics {
+            metrics.observe(record);
+        }
         if let Err(e) = self.log.write(record) {
             self.say_log_failure(Some(e.to_string()));
         }
@@ -407,6 +418,24 @@ impl Agent {
         [self.core.next_deadline(), self.resync_at].into_iter().flatten().min()
     }
 
+    fn answer_metrics(&mut self, ask: metrics::Ask) {
+        let Some((_, metrics)) = &mut self.metrics else { return };
+        let programs = self.probes.stats().unwrap_or_else(|e| {
+            tracing::warn!("what the kernel programs cost is not known: {e}");
+            Vec::new()
+        });
+        let facts = Facts {
+            core: &self.core,
+            events: self.core.events(),
+            programs: &programs,
+            log_lost: self.log.lost(),
+            log_failures: self.log.failures(),
+            log_failing: self.log.failing().is_some(),
+        };
+        let page = metrics.page(clock::now(), ask.format, &facts);
+        ask.answer(page);
+    }
+
     fn status(&self) -> Status {
         Status {
             version: version(),
@@ -416,16 +445,6 @@ impl Agent {
             groups: self.core.status(),
         }
     }
-}
-
-/// What woke the loop.
-enum Asked {
-    Events(std::io::Result<()>),
-    Tick,
-    /// There is more to do.
-    Nothing,
-    Reload,
-    Status(std::io::Result<tokio::net::UnixStream>),
 }
 
 /// The version of this build.
@@ -441,34 +460,4 @@ fn mode_of(config: &Config) -> String {
 
 fn is_broken_pipe(outcome: &std::io::Result<()>) -> bool {
     outcome.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-}
-
-/// Stdout, if it is something whose reader can go away; a file is not.
-fn watch_stdout() -> Option<AsyncFd<OwnedFd>> {
-    let stdout = std::io::stdout().as_fd().try_clone_to_owned().ok()?;
-    // SAFETY: the descriptor is owned by what is watched and lives as long.
-    unsafe { AsyncFd::register_with_interest(stdout, Interest::ERROR) }.ok()
-}
-
-/// Waits until nobody reads stdout any more.
-async fn reader_gone(stdout: Option<&AsyncFd<OwnedFd>>) {
-    match stdout {
-        Some(stdout) if stdout.ready(Interest::ERROR).await.is_ok() => {}
-        _ => std::future::pending().await,
-    }
-}
-
-async fn hang_up(signal: &mut UnixSignal) {
-    if signal.recv().await.is_none() {
-        std::future::pending::<()>().await;
-    }
-}
-
-/// Sleeps until a `CLOCK_BOOTTIME`; for ever if there is none. After a suspend it may wake late by as much as one
-/// look at the clock: the timers below count no suspended time.
-async fn sleep_until(deadline: Option<Ns>) {
-    match deadline {
-        Some(at) => tokio::time::sleep(Duration::from_nanos(at.saturating_sub(clock::now()))).await,
-        None => std::future::pending().await,
-    }
 }

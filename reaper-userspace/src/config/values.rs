@@ -255,9 +255,13 @@ pub(super) fn signal(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<Signal> {
 pub(super) fn socket_addr(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<SocketAddr> {
     const EXPECTED: &str = "an address and a port such as \"127.0.0.1:9797\" or \"[::1]:9797\"";
     let text = string(cx, node, EXPECTED)?;
-    let address = text.parse().ok();
-    if address.is_none() {
-        cx.bad(node, &format!("expected {EXPECTED}, found {text:?}"));
+    let address = text.parse::<SocketAddr>().ok();
+    match address {
+        None => cx.bad(node, &format!("expected {EXPECTED}, found {text:?}")),
+        Some(address) if !address.ip().is_loopback() => {
+            cx.odd(node, &format!("whoever reaches {address} can read the metrics: there is no password"));
+        }
+        Some(_) => {}
     }
     address
 }

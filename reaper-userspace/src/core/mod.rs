@@ -37,7 +37,7 @@ use input::Input;
 use membership::{GroupId, Membership};
 use orphan::Orphan;
 use records::{Event, Record};
-use rules::{LogLevel, Rules};
+use rules::{LogLevel, Mode, Rules};
 use schedule::{Schedule, Timer};
 use serde::{Deserialize, Serialize};
 use survey::Survey;
@@ -174,6 +174,16 @@ impl Core {
     /// Whether the tree is complete.
     pub fn is_clear(&self) -> bool {
         self.view == View::Clear
+    }
+
+    /// Every group's name, and whether it signals, in the order of the configuration.
+    pub fn modes(&self) -> impl Iterator<Item = (&str, Mode)> {
+        self.rules.groups.iter().map(|g| (&*g.name, g.mode))
+    }
+
+    /// The names of the groups whose orphan it is.
+    pub fn groups_of(&self, orphan: &Orphan) -> impl Iterator<Item = &str> {
+        orphan.groups.iter().map(|&g| &*self.rules.groups[g].name)
     }
 
     /// Every orphan, by age of its process.

@@ -160,6 +160,11 @@ impl Orphan {
         Seen { evidence, news, ready }
     }
 
+    /// What was last said of its idleness; `None` if nothing was yet.
+    pub fn shown(&self) -> Option<Verdict> {
+        self.shown
+    }
+
     /// Since when it has been idle.
     pub fn idle_since(&self) -> Option<Ns> {
         self.idle.as_ref().map(|s| s.since)

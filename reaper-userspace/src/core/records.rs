@@ -174,6 +174,39 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The tag, as records write it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::AgentStarted { .. } => "agent_started",
+            Self::AgentStopped { .. } => "agent_stopped",
+            Self::ConfigLoaded { .. } => "config_loaded",
+            Self::ConfigRejected { .. } => "config_rejected",
+            Self::Snapshot { .. } => "snapshot",
+            Self::Fork { .. } => "fork",
+            Self::Exec { .. } => "exec",
+            Self::Exit { .. } => "exit",
+            Self::Reparent { .. } => "reparent",
+            Self::MasterFound { .. } => "master_found",
+            Self::MasterLost { .. } => "master_lost",
+            Self::Heir { .. } => "heir",
+            Self::Orphaned { .. } => "orphaned",
+            Self::Busy { .. } => "busy",
+            Self::Idle { .. } => "idle",
+            Self::Draining { .. } => "draining",
+            Self::Signal { .. } => "signal",
+            Self::Reaped { .. } => "reaped",
+            Self::Left { .. } => "left",
+            Self::Spared { .. } => "spared",
+            Self::BreakerOpen { .. } => "breaker_open",
+            Self::BreakerClosed { .. } => "breaker_closed",
+            Self::EventsLost { .. } => "events_lost",
+            Self::Resynced { .. } => "resynced",
+            Self::Error { .. } => "error",
+        }
+    }
+}
+
 /// Why a process became a master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -220,8 +220,10 @@ mod tests {
     }
 
     fn show(event: Event, color: bool) -> String {
+        let kind = event.kind();
         let record = Record { boot_ns: 1, event };
         let mut value = serde_json::to_value(record).expect("it is JSON");
+        assert_eq!(value["kind"], kind);
         value["ts"] = "2026-01-02T12:00:01.123987654Z".into();
         human_at(&value, color, &TimeZone::UTC) + "\n"
     }

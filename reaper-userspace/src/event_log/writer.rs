@@ -62,6 +62,7 @@ pub struct EventLog {
     /// What was lost since the last flush that succeeded.
     lost: Option<Lost>,
     lost_ever: u64,
+    failures_ever: u64,
 }
 
 /// A run of lost records.
@@ -95,6 +96,7 @@ impl EventLog {
             cannot_rotate: false,
             lost: None,
             lost_ever: 0,
+            failures_ever: 0,
         })
     }
 
@@ -150,6 +152,11 @@ impl EventLog {
         self.lost_ever
     }
 
+    /// How many attempts to write have failed since it was opened: for the metrics.
+    pub fn failures(&self) -> u64 {
+        self.failures_ever
+    }
+
     /// Why the last attempt to write failed, if it did.
     pub fn failing(&self) -> Option<&str> {
         self.failing.as_deref()
@@ -168,6 +175,7 @@ impl EventLog {
     fn drain(&mut self) -> io::Result<()> {
         let result = self.try_drain();
         self.failing = result.as_ref().err().map(ToString::to_string);
+        self.failures_ever += u64::from(result.is_err());
         result
     }
 

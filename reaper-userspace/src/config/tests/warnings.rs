@@ -47,6 +47,17 @@ fn values_that_match_nothing_or_everything() {
 }
 
 #[test]
+fn metrics_for_everybody() {
+    let at = |address| format!("agent.metrics = '{address}'\ngroup = []");
+    warnings(&at("127.0.0.1:9797"), &expect![""]);
+    warnings(&at("[::1]:9797"), &expect![""]);
+    warnings(
+        &at("0.0.0.0:9797"),
+        &expect!["f:1:17: metrics: whoever reaches 0.0.0.0:9797 can read the metrics: there is no password"],
+    );
+}
+
+#[test]
 fn workers_that_look_like_masters() {
     let group = |master: &str, worker: &str| {
         format!(

@@ -1,0 +1,57 @@
+//! The way into the core and out of it: whatever the agent gives the core goes through here, so it can be counted and
+//! recorded in one place.
+
+use std::ops::Deref;
+
+use crate::core::Core;
+use crate::core::effect::Effect;
+use crate::core::ids::Ns;
+use crate::core::input::Input;
+
+/// The core, and what was given to it.
+#[derive(Debug)]
+pub(super) struct Intake {
+    core: Core,
+    forks: u64,
+    execs: u64,
+    exits: u64,
+    signals: u64,
+}
+
+impl Intake {
+    /// Nothing was given to this one yet.
+    pub(super) fn new(core: Core) -> Self {
+        Self { core, forks: 0, execs: 0, exits: 0, signals: 0 }
+    }
+
+    /// See [`Core::handle`].
+    pub(super) fn handle(&mut self, now: Ns, input: Input) {
+        match &input {
+            Input::Fork(_) => self.forks += 1,
+            Input::Exec(_) => self.execs += 1,
+            Input::Exit(_) => self.exits += 1,
+            Input::SignalSeen { .. } => self.signals += 1,
+            _ => {}
+        }
+        self.core.handle(now, input);
+    }
+
+    /// See [`Core::poll_effect`].
+    pub(super) fn poll_effect(&mut self) -> Option<Effect> {
+        self.core.poll_effect()
+    }
+
+    /// Events of the kernel so far, by kind.
+    pub(super) fn events(&self) -> [(&'static str, u64); 4] {
+        [("fork", self.forks), ("exec", self.execs), ("exit", self.exits), ("signal", self.signals)]
+    }
+}
+
+/// To look at; only [`Intake::handle`] changes it.
+impl Deref for Intake {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
