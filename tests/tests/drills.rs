@@ -65,3 +65,24 @@ fn a_request_that_awaits() {
 fn a_horse_at_work() {
     is_told_why("rq", Kind::Sleep, "it has a live child");
 }
+
+/// The same for a worker that dies with its master: while it lasts.
+#[test]
+fn a_request_of_a_greenlet() {
+    let job = Job { id: 1, kind: Kind::Sleep, ms: 5_000 };
+    let all = drill::verdicts(&find("gunicorn-gevent"), &[job]).unwrap();
+    for said in all {
+        let why = "a client is connected";
+        let told = said.during.iter().any(|(verdict, because)| verdict == "busy" && because.contains(why));
+        assert!(told && said.signalled.is_none(), "{said:#?}");
+    }
+}
+
+#[test]
+fn a_celery_child_that_sleeps() {
+    is_told_why(
+        "celery-stays",
+        Kind::Sleep,
+        "sleeps until a point in time, which no poll of its framework does",
+    );
+}

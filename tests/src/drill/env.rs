@@ -112,6 +112,7 @@ pub(super) const PYTHON: &[&str] = &[
     "redis==8.1.0",
     "rq==2.12.0",
     "gunicorn==27.0.1",
+    "gevent==26.9.0",
     "uvicorn==0.54.0",
     "uvicorn-worker==0.4.0",
     "setproctitle==1.3.8",

@@ -62,6 +62,10 @@ pub struct Facts {
     pub left: usize,
     /// Orphans that were still there at the end.
     pub stayed: usize,
+    /// Workers of the drilled application at the end: those of its last master and no others.
+    pub crew: usize,
+    /// How many its last master has.
+    pub wanted: usize,
     /// Signals to a worker that had a job, by the ledger.
     pub busy_signalled: usize,
     /// Signals to a worker whose master was alive.
@@ -184,6 +188,7 @@ impl Facts {
         none(self.mastered_signalled, "signals to a worker that has a master");
         none(self.innocents_hurt, "innocents hurt");
         none(self.stayed, "orphans that stayed");
+        none(self.crew.abs_diff(self.wanted), "workers more or less at the end than a master has");
         none(usize::from(self.ended == 0), "jobs ended at all, wanted: more than");
         none(usize::from(self.orphans == 0), "orphans at all, wanted: more than");
         broken

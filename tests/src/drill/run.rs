@@ -94,6 +94,10 @@ pub fn run(framework: &Arc<dyn Framework>, plan: Plan) -> Result<Facts> {
     let runs = ledger::read(&stage.ledger());
     let mut facts = watch.book(|book| Facts::gather(book, &runs, &shots));
     facts.kills = plan.kills;
+    facts.wanted = framework.workers();
+    // A worker that has just been replaced is not there for a moment.
+    comes_true(SETTLE, || crew(&watch) == facts.wanted);
+    facts.crew = crew(&watch);
     facts.limit = limit;
     facts.farewell = framework.farewell();
     facts.refused = counters.refused.load(Ordering::Relaxed);
@@ -230,6 +234,13 @@ fn settle(stage: &Stage, watch: &Watch) {
             |pid| watch.book(|book| book.seen.iter().any(|s| s.proc.pid() == pid && s.gone.is_none()));
         open.into_iter().all(|run| !is_alive(run.pid))
     });
+}
+
+/// Workers of the drilled application that are alive.
+fn crew(watch: &Watch) -> usize {
+    let counts =
+        |seen: &&super::watch::Seen| seen.which == Instance::Drilled && seen.is_worker && seen.gone.is_none();
+    watch.book(|book| book.seen.iter().filter(counts).count())
 }
 
 /// Orphans that are alive.

@@ -6,11 +6,11 @@ use super::facts::within;
 use super::{Comparison, Facts};
 
 const HEAD: &str = "\
-| drill | kills | jobs started | ended | lost by reaper | lost by the framework itself | orphans | stopped | left | stayed \
+| drill | kills | jobs started | ended | lost by reaper | lost by the framework itself | orphans | stopped | left | stayed | workers at the end (of a master) \
 | signals to busy | to one with a master | innocents hurt | idle to signal p50 / p99 / worst, ms (limit) \
 | idle to gone p50 / p99 / worst, ms \
-| cron script: jobs lost | signals to busy | orphans stopped / left / stayed | idle to gone p50 / worst, ms |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| cron script: jobs lost | signals to busy | orphans stopped / left / stayed; workers at the end | idle to gone p50 / worst, ms |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 ";
 
 /// One line per drill, in Markdown.
@@ -21,7 +21,7 @@ pub fn table(drills: &[Comparison]) -> String {
         let cron = drill.cron.as_ref().map_or_else(|| "| – | – | – | –".into(), cron);
         writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} / {} / {} ({}) | {} / {} / {} {cron} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} ({}) | {} | {} | {} | {} / {} / {} ({}) | {} / {} / {} {cron} |",
             drill.name,
             f.kills,
             f.started,
@@ -32,6 +32,8 @@ pub fn table(drills: &[Comparison]) -> String {
             f.stopped,
             f.left,
             f.stayed,
+            f.crew,
+            f.wanted,
             f.busy_signalled,
             f.mastered_signalled,
             f.innocents_hurt,
@@ -50,12 +52,13 @@ pub fn table(drills: &[Comparison]) -> String {
 
 fn cron(f: &Facts) -> String {
     format!(
-        "| {} | {} | {} / {} / {} | {} / {}",
+        "| {} | {} | {} / {} / {}; {} | {} / {}",
         f.lost_by_signal,
         f.busy_signalled,
         f.stopped,
         f.left,
         f.stayed,
+        f.crew,
         ms(&f.took, 50),
         ms(&f.took, 100)
     )

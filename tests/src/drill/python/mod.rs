@@ -14,12 +14,14 @@ mod web;
 pub(super) fn all() -> Vec<Box<dyn Framework>> {
     let gunicorn = |name, class, app, more| Box::new(web::Gunicorn { name, class, app, more });
     vec![
-        Box::new(queues::Celery),
+        Box::new(queues::Celery { stays: false }),
+        Box::new(queues::Celery { stays: true }),
         Box::new(queues::Rq { supervised: true }),
         Box::new(queues::Rq { supervised: false }),
         gunicorn("gunicorn-sync", "sync", "web:wsgi", &[]),
         gunicorn("gunicorn-gthread", "gthread", "web:wsgi", &["--threads", "3"]),
         gunicorn("gunicorn-uvicorn", "uvicorn_worker.UvicornWorker", "web:asgi", &[]),
+        gunicorn("gunicorn-gevent", "gevent", "web:wsgi", &[]),
         Box::new(web::Uwsgi),
     ]
 }

@@ -27,15 +27,19 @@ fn queue(stage: &Stage) -> toml::Value {
 }
 
 /// Celery prefork.
-pub(super) struct Celery;
+pub(super) struct Celery {
+    /// Children are not killed with their master, as before Celery 5.2.
+    pub(super) stays: bool,
+}
 
 impl Framework for Celery {
     fn name(&self) -> &'static str {
-        "celery"
+        if self.stays { "celery-stays" } else { "celery" }
     }
 
     fn about(&self) -> String {
-        format!("Celery {} on Redis, prefork, {WORKERS} children", version("celery"))
+        let how = if self.stays { ", without PR_SET_PDEATHSIG, as before 5.2" } else { "" };
+        format!("Celery {} on Redis, prefork, {WORKERS} children{how}", version("celery"))
     }
 
     fn prepare(&self, stage: &Stage) -> Result<()> {
@@ -48,6 +52,9 @@ impl Framework for Celery {
         command
             .args(["-A", "tasks", "worker", "-P", "prefork", "-c", &WORKERS.to_string(), "-l", "warning"])
             .args(["-n", &format!("{}-{name}@drill", stage.token())]);
+        if self.stays {
+            command.env("DRILL_CHILDREN_STAY", "1");
+        }
         command
     }
 

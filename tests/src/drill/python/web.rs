@@ -51,11 +51,13 @@ impl Framework for Gunicorn {
 
     fn group(&self, stage: &Stage) -> Group {
         let token = stage.token();
-        Group::new(
+        let group = Group::new(
             "gunicorn",
             &format!(r"^gunicorn: master \[{token}\]|^(\S*/)?python\S* \S*/gunicorn .*--name {token} "),
             &format!(r"^gunicorn: worker \[{token}\]"),
-        )
+        );
+        // It leaves within a second of its master, before there is a new one (gunicorn/workers/ggevent.py, notify).
+        if self.class == "gevent" { group.with("stop", "when", "always") } else { group }
     }
 
     fn submit(&self, stage: &Stage, which: Instance, job: Job) -> Result<()> {
