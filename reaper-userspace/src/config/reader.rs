@@ -64,6 +64,7 @@ pub(super) static IDLE: Schema = Schema {
         "no_alarm",
         "title",
         "job_in_child",
+        "job_by_pipe",
         "pool",
         "job_threads",
         "children",

@@ -160,6 +160,8 @@ pub struct IdleRules {
     pub title: Option<Regex>,
     /// The job is always a child process: what the worker itself waits for on its queue is never a job's.
     pub job_in_child: bool,
+    /// The master hands the jobs out over a pipe: a worker that waits on the queue itself does so in a job.
+    pub job_by_pipe: bool,
     /// Its workers share a lock, and one of them at a time reads the jobs' pipe: they are judged as a set.
     pub pool: bool,
     /// Names of threads that are judged.
@@ -181,6 +183,7 @@ impl Default for IdleRules {
             alarm: None,
             title: None,
             job_in_child: false,
+            job_by_pipe: false,
             pool: false,
             job_threads: Glob::new("*").map(|g| g.compile_matcher()).into_iter().collect(),
             children: Vec::new(),

@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 use rustix::fs::{Dir, Mode, OFlags, fstat, open, openat, readlinkat};
 use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::files::inode_of;
 
 /// A walk is used for this long at least by those whose descriptors it has seen.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// And this many times as long as it took, so that walking stays below a twentieth of the time.
+/// And this many times as long as it used a CPU, so that walking stays below a twentieth of one. On a machine that does much
+/// else it takes longer, and need not be made less often for that.
 const SHARE: u32 = 20;
 
 /// The one process that outlives every other.
@@ -30,9 +32,10 @@ pub(super) struct Holders {
 
 #[derive(Debug)]
 struct Walk {
-    /// When it began, and ended.
-    at: Instant,
+    /// When it ended.
     end: Instant,
+    /// How much CPU time it took.
+    cost: Duration,
     /// By inode. `None`: somebody's descriptors could not be seen, so nothing is known of anybody's.
     by_inode: Option<FxHashMap<u64, Vec<u32>>>,
 }
@@ -62,7 +65,7 @@ impl Holders {
     /// Whether the walk need not be made anew: it is young, or it is not so old that it may be and knows of this descriptor.
     fn knows(&self, pid: u32, inode: u64) -> bool {
         let Some(walk) = &self.walk else { return false };
-        let (age, least) = (walk.end.elapsed(), walk.end.saturating_duration_since(walk.at) * SHARE);
+        let (age, least) = (walk.end.elapsed(), walk.cost * SHARE);
         let known =
             walk.by_inode.as_ref().is_some_and(|all| all.get(&inode).is_some_and(|p| p.contains(&pid)));
         age < if known { SHORTEST.max(least) } else { least }
@@ -71,10 +74,17 @@ impl Holders {
 
 impl Walk {
     fn now(proc: &Path) -> Self {
-        let at = Instant::now();
+        let before = cpu_time();
         let by_inode = walk(proc);
-        Self { at, end: Instant::now(), by_inode }
+        Self { end: Instant::now(), cost: cpu_time().saturating_sub(before), by_inode }
     }
+}
+
+/// What this thread has used of a CPU (clock_gettime(2), `CLOCK_THREAD_CPUTIME_ID`).
+fn cpu_time() -> Duration {
+    let used = clock_gettime(ClockId::ThreadCPUTime);
+    // Neither is negative.
+    Duration::new(used.tv_sec.unsigned_abs(), u32::try_from(used.tv_nsec).unwrap_or_default())
 }
 
 fn walk(proc: &Path) -> Option<FxHashMap<u64, Vec<u32>>> {

@@ -86,14 +86,15 @@ pub struct Facts {
 
 impl Facts {
     /// Holds ledger, book and signals against each other.
-    pub(super) fn gather(book: &Book, runs: &[Run], shots: &[Shot]) -> Self {
+    /// `together`: the workers of one master are judged as a set.
+    pub(super) fn gather(book: &Book, runs: &[Run], shots: &[Shot], together: bool) -> Self {
         let mut facts = Self::default();
         let owners: Vec<_> = runs.iter().map(|run| owner(book, run)).collect();
         facts.jobs(book, runs, &owners, shots);
         for shot in shots {
             facts.shot(book, runs, &owners, shot);
         }
-        facts.orphans(book, runs, &owners, shots);
+        facts.orphans(book, runs, &owners, shots, together);
         facts
     }
 
@@ -130,7 +131,14 @@ impl Facts {
         }
     }
 
-    fn orphans(&mut self, book: &Book, runs: &[Run], owners: &[Option<usize>], shots: &[Shot]) {
+    fn orphans(
+        &mut self,
+        book: &Book,
+        runs: &[Run],
+        owners: &[Option<usize>],
+        shots: &[Shot],
+        together: bool,
+    ) {
         for (at, seen) in book.seen.iter().enumerate().filter(|(_, seen)| seen.is_worker) {
             let Some(orphaned) = book.orphaned(at) else { continue };
             if seen.born > orphaned || seen.gone.is_some_and(|gone| gone <= orphaned) {
@@ -148,7 +156,8 @@ impl Facts {
                 continue;
             };
             self.stopped += 1;
-            let own = runs.iter().zip(owners).filter(|(_, owner)| **owner == Some(at));
+            let counts = |whose: usize| whose == at || (together && book.seen[whose].parent == seen.parent);
+            let own = runs.iter().zip(owners).filter(|(_, owner)| owner.is_some_and(counts));
             let last = |until: u64| {
                 let over = own.clone().filter_map(|(run, _)| run.over()).filter(|over| *over <= until).max();
                 // A worker with a live child is not idle, whatever its own jobs say.

@@ -134,6 +134,11 @@ pub trait Framework: Send + Sync {
         false
     }
 
+    /// Whether the workers of one master are judged as a set: none is idle as long as another has a job.
+    fn judged_together(&self) -> bool {
+        false
+    }
+
     /// A command line that looks like a worker's, for a process of another user that is none.
     fn lookalike(&self, stage: &Stage) -> String;
 }

@@ -92,7 +92,7 @@ pub fn run(framework: &Arc<dyn Framework>, plan: Plan) -> Result<Facts> {
         (None, None) => Vec::new(),
     };
     let runs = ledger::read(&stage.ledger());
-    let mut facts = watch.book(|book| Facts::gather(book, &runs, &shots));
+    let mut facts = watch.book(|book| Facts::gather(book, &runs, &shots, framework.judged_together()));
     facts.kills = plan.kills;
     facts.wanted = framework.workers();
     // A worker that has just been replaced is not there for a moment.

@@ -82,7 +82,7 @@ fn unknown_keys() {
     errors(
         &with("idle.zzz = 1\nidle.quit = '1s'\nidle.grace = '1s'"),
         &expect![[r#"
-            f:4:6: unknown key "zzz" in [group.idle]: known are proof, quiet, queue, sleep, poll_request, poll_reply, alarm, no_alarm, title, job_in_child, pool, job_threads, children
+            f:4:6: unknown key "zzz" in [group.idle]: known are proof, quiet, queue, sleep, poll_request, poll_reply, alarm, no_alarm, title, job_in_child, job_by_pipe, pool, job_threads, children
             f:5:6: unknown key "quit" in [group.idle]: did you mean "quiet"?
             f:6:6: unknown key "grace" in [group.idle]: it belongs in [group.stop]"#]],
     );

@@ -226,6 +226,11 @@ fn of_queue(
     around: &Around<'_>,
     rules: &IdleRules,
 ) -> Option<Proof> {
+    if rules.job_by_pipe {
+        return Some(Proof::Busy(
+            "its queue, and its master hands the jobs out over a pipe: a job's wait".to_owned(),
+        ));
+    }
     if let Some(alarms) = &rules.alarm {
         let never = alarms.except.as_ref().is_some_and(|r| r.is_match(&source.title))
             || source.caught.is_none_or(|caught| caught & ALARMS_MAY_COME == 0);

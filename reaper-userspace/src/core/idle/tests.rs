@@ -191,6 +191,12 @@ fn of_two_connections_to_the_queue_nobody_knows_which_brings_the_jobs() {
 }
 
 #[test]
+fn whoever_gets_its_jobs_over_a_pipe_waits_on_the_queue_in_a_job_only() {
+    let rules = IdleRules { job_by_pipe: true, ..rules() };
+    check(&sample(&[waits(&[3])], &[connected(3, 6379)]), &rules, Verdict::Busy, "over a pipe");
+}
+
+#[test]
 fn an_alarm_tells_a_job_on_the_queues_connection_from_the_pop() {
     let rules = IdleRules { alarm: Some(AlarmRule { except: Regex::new("--timeout=0").ok() }), ..rules() };
     let mut look = sample(&[waits(&[3])], &[connected(3, 6379), connected(4, 6379)]);

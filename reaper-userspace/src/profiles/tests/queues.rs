@@ -51,6 +51,14 @@ fn laravel_queue() {
     );
 }
 
+/// Their jobs come over pipes, whatever somebody names as the queue.
+#[test]
+fn pools_do_not_wait_on_a_queue() {
+    for name in ["celery", "python-multiprocessing"] {
+        assert!(group(name).idle.job_by_pipe, "{name}");
+    }
+}
+
 /// Those that never arm an alarm: for them its absence says nothing.
 #[test]
 fn laravel_without_an_alarm() {

@@ -69,11 +69,27 @@ impl Framework for Celery {
             &format!(r"^\[celeryd: {token}\S+:MainProcess\]|^(\S*/)?python\S* \S*/celery .*-n {token}"),
             &format!(r"^\[celeryd: {token}\S+:(Fork)?PoolWorker-[0-9]+\]"),
         )
+        // The profile knows better than to take a child that waits on the broker for an idle one.
         .with("idle", "queue", queue(stage))
     }
 
     fn submit(&self, stage: &Stage, _which: Instance, job: Job) -> Result<()> {
         stage.hand_in(job)
+    }
+
+    fn farewell(&self) -> Duration {
+        // A child that is told to go waits for its dead master to read its last word: 300 times 100 ms (billiard/pool.py,
+        // `_ensure_messages_consumed`).
+        Duration::from_secs(32)
+    }
+
+    fn judged_together(&self) -> bool {
+        true
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        // It is seen first that the last one with a job waits, and then, a look later, that all wait.
+        Some(Duration::from_millis(400))
     }
 
     fn lookalike(&self, stage: &Stage) -> String {
@@ -152,7 +168,7 @@ impl Framework for Rq {
 
     fn farewell(&self) -> Duration {
         // It waits a second for the thread of its subscription (`pubsub_thread.join(timeout=1)`, rq/worker/base.py).
-        Duration::from_millis(1_200)
+        Duration::from_millis(1_400)
     }
 
     fn lookalike(&self, stage: &Stage) -> String {
