@@ -44,4 +44,6 @@ fn binary(profile: Profile) -> PathBuf {
 impl Profile {
     /// What the tests run: quick to build.
     pub(crate) const DEBUG: Self = Self { release: false };
+    /// What figures are taken from.
+    pub(crate) const RELEASE: Self = Self { release: true };
 }

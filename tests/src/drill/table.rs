@@ -1,67 +1,78 @@
-//! The table of `docs/drills.md`.
+//! The tables of `docs/drills.md`.
 
 use std::fmt::Write;
 
 use super::facts::within;
 use super::{Comparison, Facts};
 
-const HEAD: &str = "\
-| drill | kills | jobs started | ended | lost by reaper | lost by the framework itself | orphans | stopped | left | stayed | workers at the end (of a master) \
-| signals to busy | to one with a master | innocents hurt | idle to signal p50 / p99 / worst, ms (limit) \
-| idle to gone p50 / p99 / worst, ms \
-| cron script: jobs lost | signals to busy | orphans stopped / left / stayed; workers at the end | idle to gone p50 / worst, ms |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+const PROMISES: &str = "\
+| drill | kills | jobs started | ended | lost by reaper | lost by the framework itself | orphans | stopped / left / stayed \
+| workers at the end (of a master) | signals to busy / to one with a master | innocents hurt |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 ";
 
-/// One line per drill, in Markdown.
+const TIMES: &str = "\
+| drill | idle to signal p50 / p99 / worst, ms | limit | idle to gone p50 / p99 / worst, ms | limit |
+| --- | --- | --- | --- | --- |
+";
+
+const CRON: &str = "\
+| drill | jobs started | lost by the script | by the framework itself | signals to busy | orphans | stopped / left / stayed \
+| workers at the end (of a master) | idle to gone p50 / worst, ms |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+";
+
+/// In Markdown: which promises were kept, how long it took, and the same with the cron script's rule where that was run.
 pub fn table(drills: &[Comparison]) -> String {
-    let mut text = HEAD.to_owned();
-    for drill in drills {
-        let f = &drill.reaper;
-        let cron = drill.cron.as_ref().map_or_else(|| "| – | – | – | –".into(), cron);
-        writeln!(
-            text,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} ({}) | {} | {} | {} | {} / {} / {} ({}) | {} / {} / {} {cron} |",
-            drill.name,
-            f.kills,
-            f.started,
-            f.ended,
-            f.lost_by_signal,
-            f.lost_by_itself,
-            f.orphans,
-            f.stopped,
-            f.left,
-            f.stayed,
-            f.crew,
-            f.wanted,
-            f.busy_signalled,
-            f.mastered_signalled,
-            f.innocents_hurt,
-            ms(&f.aimed, 50),
-            ms(&f.aimed, 99),
-            ms(&f.aimed, 100),
-            f.limit.as_millis(),
-            ms(&f.took, 50),
-            ms(&f.took, 99),
-            ms(&f.took, 100),
-        )
-        .unwrap();
+    let mut text = PROMISES.to_owned();
+    text.extend(drills.iter().map(|drill| promises(drill.name, &drill.reaper)));
+    text.push('\n');
+    text.push_str(TIMES);
+    text.extend(drills.iter().map(|drill| times(drill.name, &drill.reaper)));
+    let beside: Vec<_> = drills.iter().filter_map(|drill| Some((drill.name, drill.cron.as_ref()?))).collect();
+    if !beside.is_empty() {
+        text.push_str("\nThe cron script's rule, once a second:\n\n");
+        text.push_str(CRON);
+        text.extend(beside.into_iter().map(|(name, facts)| cron(name, facts)));
     }
     text
 }
 
-fn cron(f: &Facts) -> String {
-    format!(
-        "| {} | {} | {} / {} / {}; {} | {} / {}",
-        f.lost_by_signal,
-        f.busy_signalled,
-        f.stopped,
-        f.left,
-        f.stayed,
+fn promises(name: &str, f: &Facts) -> String {
+    let mut row = format!("| {name} | {} | {} | {} | {} ", f.kills, f.started, f.ended, f.lost_by_signal);
+    writeln!(
+        row,
+        "| {} | {} | {} | {} ({}) | {} / {} | {} |",
+        f.lost_by_itself,
+        f.orphans,
+        ends(f),
         f.crew,
-        ms(&f.took, 50),
-        ms(&f.took, 100)
+        f.wanted,
+        f.busy_signalled,
+        f.mastered_signalled,
+        f.innocents_hurt
     )
+    .unwrap();
+    row
+}
+
+fn times(name: &str, f: &Facts) -> String {
+    let three = |took: &[u64]| format!("{} / {} / {}", ms(took, 50), ms(took, 99), ms(took, 100));
+    let (signal, gone) = (f.limit.as_millis(), (f.limit + f.farewell).as_millis());
+    format!("| {name} | {} | {signal} | {} | {gone} |\n", three(&f.aimed), three(&f.took))
+}
+
+fn cron(name: &str, f: &Facts) -> String {
+    let mut row = format!("| {name} | {} | {} | {} ", f.started, f.lost_by_signal, f.lost_by_itself);
+    let (p50, worst) = (ms(&f.took, 50), ms(&f.took, 100));
+    let Facts { busy_signalled, orphans, crew, wanted, .. } = f;
+    writeln!(row, "| {busy_signalled} | {orphans} | {} | {crew} ({wanted}) | {p50} / {worst} |", ends(f))
+        .unwrap();
+    row
+}
+
+fn ends(f: &Facts) -> String {
+    format!("{} / {} / {}", f.stopped, f.left, f.stayed)
 }
 
 fn ms(sorted: &[u64], per_cent: usize) -> String {

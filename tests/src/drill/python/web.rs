@@ -72,6 +72,11 @@ impl Framework for Gunicorn {
         vec![Kill::Kill, Kill::Kill, Kill::Term]
     }
 
+    fn farewell(&self) -> Duration {
+        // uvicorn looks every 100 ms whether it was told to go (uvicorn/server.py, `main_loop`); and then the interpreter ends.
+        Duration::from_millis(300)
+    }
+
     fn lookalike(&self, stage: &Stage) -> String {
         format!("gunicorn: worker [{}]", stage.token())
     }
