@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::cmd::{
     check::CheckArgs, demo::DemoArgs, demo_actor::ActorArgs, doctor::DoctorArgs, profiles::ProfilesArgs,
-    run::RunArgs, tail::TailArgs,
+    replay::ReplayArgs, run::RunArgs, tail::TailArgs,
 };
 use crate::output::{ColorChoice, OutputFormat};
 
@@ -38,6 +38,8 @@ pub enum Command {
     Profiles(ProfilesArgs),
     /// Read the event log
     Tail(TailArgs),
+    /// Decide once more what was recorded, by another configuration
+    Replay(ReplayArgs),
     /// A process of the demo.
     #[command(hide = true)]
     DemoActor(ActorArgs),

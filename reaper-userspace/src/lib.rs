@@ -16,4 +16,6 @@ pub mod metrics;
 pub mod output;
 pub mod procfs;
 pub mod profiles;
+pub mod recording;
+pub mod replay;
 pub mod signal;

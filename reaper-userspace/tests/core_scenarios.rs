@@ -7,17 +7,21 @@
 
 mod sim;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use expect_test::expect_file;
+use jiff::Timestamp;
 use reaper::core::Core;
 use reaper::core::effect::Effect;
 use reaper::core::ids::{MS, Ns, SECOND};
 use reaper::core::input::Input;
-use reaper::core::records::Record;
-use reaper::core::rules::{Group, Mode, When};
+use reaper::core::records::{Event, Record};
+use reaper::core::rules::{Group, LogLevel, Mode, Rules, When};
+use reaper::recording::Recording;
+use reaper::replay::{Fate, Script, replay};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -99,16 +103,95 @@ impl Story {
             std::fs::write(&file, recorded).unwrap();
         }
         let text = std::fs::read_to_string(&file).unwrap();
-        let rules = self.0.traffic.iter().filter_map(|t| match t {
-            Traffic::In(_, input) => match &**input {
-                Input::Configured { rules, .. } => Some(rules.clone()),
-                _ => None,
-            },
-            Traffic::Out(_) => None,
-        });
-        let log = replayed(self.pid(self.0.kernel.agent), &text, rules);
+        let rules: Vec<_> = self
+            .0
+            .traffic
+            .iter()
+            .filter_map(|t| match t {
+                Traffic::In(_, input) => match &**input {
+                    Input::Configured { rules, .. } => Some(rules.clone()),
+                    _ => None,
+                },
+                Traffic::Out(_) => None,
+            })
+            .collect();
+        let agent = self.pid(self.0.kernel.agent);
+        let log = replayed(agent, &text, rules.iter().cloned());
         expect_file![file.with_extension("log")].assert_eq(&log);
+        // A replay uses one configuration from the beginning.
+        if let [rules] = &*rules {
+            assert_replays(agent, &file, &text, rules);
+        }
     }
+}
+
+/// `reaper replay` of these inputs by the same rules makes the same records; of the event log that they lead to, the same
+/// decisions.
+fn assert_replays(agent: u32, file: &Path, text: &str, rules: &Rules) {
+    let script = Script::of_recording(Recording::read(file, |_| {}).unwrap(), Some(agent));
+    let again = replay(&script, rules, |_, _| {});
+    assert_eq!(again.records, records(agent, text, rules));
+    assert!(again.fates.values().all(|fate| *fate != Fate::StoppedThere), "{:?}", again.fates);
+
+    let all = Rules { log_level: LogLevel::All, ..rules.clone() };
+    let told = records(agent, text, &all);
+    let wall = |record: &Record| Timestamp::from_nanosecond(i128::from(record.boot_ns)).unwrap();
+    let lines = told.iter().map(|record| (wall(record), as_sent(record.clone()))).collect();
+    let again = replay(&Script::of_log(lines, &all), &all, |_, _| {});
+    assert_eq!(decisions(&again.records), decisions(&told), "from the event log");
+}
+
+/// What the core makes of recorded inputs, every signal as one that would be sent.
+fn records(agent: u32, text: &str, rules: &Rules) -> Vec<Record> {
+    let (mut core, mut records) = (Core::new(agent), Vec::new());
+    for line in text.lines() {
+        let Line { now, mut input } = serde_json::from_str(line).unwrap();
+        if let Input::Configured { rules: slot, .. } = &mut input {
+            *slot = Arc::new(rules.clone());
+        }
+        core.handle(now, input);
+        while let Some(effect) = core.poll_effect() {
+            if let Effect::Record(mut record) = effect {
+                if let Event::Signal { dry_run, .. } = &mut record.event {
+                    *dry_run = true;
+                }
+                records.push(*record);
+            }
+        }
+    }
+    records
+}
+
+/// As an agent that enforces writes it.
+fn as_sent(mut record: Record) -> Record {
+    if let Event::Signal { dry_run, .. } = &mut record.event {
+        *dry_run = false;
+    }
+    record
+}
+
+/// Who became what, and what was done about it.
+fn decisions(records: &[Record]) -> BTreeSet<String> {
+    let decides = |r: &&Record| {
+        matches!(
+            r.event.kind(),
+            "master_found"
+                | "master_lost"
+                | "heir"
+                | "orphaned"
+                | "signal"
+                | "reaped"
+                | "left"
+                | "spared"
+                | "breaker_open"
+        )
+    };
+    let told = records.iter().filter(decides).map(|record| {
+        let value = serde_json::to_value(record).unwrap();
+        let fields = ["group", "signal", "step", "because", "stray"].map(|name| value[name].to_string());
+        format!("{} {} {}", record.event.kind(), value["proc"]["pid"], fields.join(" "))
+    });
+    told.collect()
 }
 
 fn recorded(host: &Host) -> String {
@@ -123,7 +206,7 @@ fn recorded(host: &Host) -> String {
 }
 
 /// The rules are not in the recording: they come from the story, in order.
-fn replayed(agent: u32, text: &str, rules: impl Iterator<Item = Arc<reaper::core::rules::Rules>>) -> String {
+fn replayed(agent: u32, text: &str, rules: impl Iterator<Item = Arc<Rules>>) -> String {
     let (mut core, mut rules, mut log) = (Core::new(agent), rules, String::new());
     for line in text.lines() {
         let Line { now, mut input } = serde_json::from_str(line).unwrap();

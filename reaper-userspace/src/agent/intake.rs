@@ -7,11 +7,13 @@ use crate::core::Core;
 use crate::core::effect::Effect;
 use crate::core::ids::Ns;
 use crate::core::input::Input;
+use crate::recording::Recorder;
 
 /// The core, and what was given to it.
 #[derive(Debug)]
 pub(super) struct Intake {
     core: Core,
+    recorder: Option<Recorder>,
     forks: u64,
     execs: u64,
     exits: u64,
@@ -20,8 +22,8 @@ pub(super) struct Intake {
 
 impl Intake {
     /// Nothing was given to this one yet.
-    pub(super) fn new(core: Core) -> Self {
-        Self { core, forks: 0, execs: 0, exits: 0, signals: 0 }
+    pub(super) fn new(core: Core, recorder: Option<Recorder>) -> Self {
+        Self { core, recorder, forks: 0, execs: 0, exits: 0, signals: 0 }
     }
 
     /// See [`Core::handle`].
@@ -33,12 +35,29 @@ impl Intake {
             Input::SignalSeen { .. } => self.signals += 1,
             _ => {}
         }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.input(now, &input);
+        }
         self.core.handle(now, input);
     }
 
     /// See [`Core::poll_effect`].
     pub(super) fn poll_effect(&mut self) -> Option<Effect> {
-        self.core.poll_effect()
+        let effect = self.core.poll_effect();
+        if let (Some(recorder), Some(Effect::Record(record))) = (&mut self.recorder, &effect) {
+            recorder.record(record);
+        }
+        effect
+    }
+
+    /// Nothing is left to do until the core's next deadline, or for this turn of the loop if not `settled`.
+    pub(super) fn rest(&mut self, settled: bool) {
+        if let Some(recorder) = &mut self.recorder {
+            if settled {
+                recorder.rest(self.core.next_deadline());
+            }
+            recorder.flush();
+        }
     }
 
     /// Events of the kernel so far, by kind.

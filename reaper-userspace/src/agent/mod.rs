@@ -35,6 +35,7 @@ use crate::idle::Sampler;
 use crate::kernel::{Events, Probes};
 use crate::metrics::{self, Facts, Metrics};
 use crate::procfs;
+use crate::recording::Recorder;
 use crate::signal::SignalError;
 use grip::Grip;
 use intake::Intake;
@@ -106,6 +107,11 @@ impl Agent {
         let events = probes.events()?;
         probes.attach()?;
         let lookout = Lookout::new(probes.observer());
+        let recorder = settings
+            .record
+            .as_ref()
+            .map(|(path, limit)| Recorder::create(path, *limit, std::process::id(), clock::now()));
+        let recorder = recorder.transpose()?;
         let about = About {
             kernel: preflight::kernel_release(),
             config: config.file.clone(),
@@ -113,7 +119,7 @@ impl Agent {
         };
         let mut agent = Self {
             settings,
-            core: Intake::new(Core::new(std::process::id())),
+            core: Intake::new(Core::new(std::process::id()), recorder),
             probes,
             lookout,
             events,
@@ -205,6 +211,7 @@ impl Agent {
                 }
             }
         }
+        self.core.rest(settled);
         // What could not be written is kept and tried again; `aim` refuses to signal meanwhile.
         let outcome = self.log.flush();
         self.reader_gone |= self.logs_to_stdout && is_broken_pipe(&outcome);

@@ -19,6 +19,8 @@ pub struct Settings {
     pub socket: Option<PathBuf>,
     /// `--state`.
     pub state: Option<PathBuf>,
+    /// `--record` and `--record-limit`, bytes.
+    pub record: Option<(PathBuf, u64)>,
 }
 
 /// The file that is read when none is named.

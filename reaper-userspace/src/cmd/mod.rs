@@ -5,6 +5,7 @@ pub mod demo;
 pub mod demo_actor;
 pub mod doctor;
 pub mod profiles;
+pub mod replay;
 pub mod run;
 pub mod tail;
 
@@ -51,6 +52,13 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                     wait: &mut || output::wait_while_read(FOLLOW_PERIOD),
                 };
                 tail::run(&args, default_log(), sink)
+            })
+        }
+        Command::Replay(args) => {
+            let mut stderr = std::io::stderr();
+            output::to_stdout(|out| {
+                let zone = TimeZone::system();
+                replay::run(&args, &mut replay::Sink { format, color, zone, out, err: &mut stderr })
             })
         }
         Command::DemoActor(args) => demo_actor::run(&args),

@@ -8,6 +8,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::{Agent, Settings};
+use crate::config::parse_size;
 use crate::event_log::LogTarget;
 
 /// Arguments of `reaper run`.
@@ -28,6 +29,16 @@ pub struct RunArgs {
     /// Where it keeps what outlives a restart
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
+    /// Record everything the decisions rest on, for `reaper replay`; the file must not exist yet
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Where the recording ends
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", requires = "record", value_parser = size)]
+    pub record_limit: u64,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_size(text).ok_or_else(|| "expected a size such as 64MiB, or a number of bytes".to_owned())
 }
 
 /// `--log` as a target.
@@ -46,6 +57,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         log: args.log.clone().map(log_target),
         socket: args.socket.clone(),
         state: args.state.clone(),
+        record: args.record.clone().map(|path| (path, args.record_limit)),
     }
     .with_default_file();
     let config = settings.load()?;

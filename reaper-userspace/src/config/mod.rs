@@ -43,6 +43,11 @@ pub struct Config {
     pub warnings: Vec<Diagnostic>,
 }
 
+/// A size as configurations write it: `64MiB`, `1GB`, or a number of bytes.
+pub fn parse_size(text: &str) -> Option<u64> {
+    values::parse_size(text)
+}
+
 impl Config {
     /// Reads a file.
     ///

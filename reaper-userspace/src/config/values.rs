@@ -158,7 +158,7 @@ pub(super) fn ring_size(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<u32> {
 }
 
 /// Whole numbers only: nobody configures half a byte, and fractions would round.
-fn parse_size(text: &str) -> Option<u64> {
+pub(super) fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);

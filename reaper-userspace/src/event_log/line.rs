@@ -85,7 +85,7 @@ impl Line {
 ///
 /// # Errors
 /// None in practice: a vector takes everything, and records have nothing that JSON cannot say.
-pub(super) fn append(out: &mut Vec<u8>, seq: u64, ts: Timestamp, record: &Record) -> io::Result<()> {
+pub fn append(out: &mut Vec<u8>, seq: u64, ts: Timestamp, record: &Record) -> io::Result<()> {
     /// The order of the keys in the file: what a person looks for comes first.
     #[derive(Serialize)]
     struct Numbered<'a> {

@@ -20,6 +20,9 @@ const MAX_LINE: u64 = 16 << 20;
 /// `ts`.
 const ANCHOR: usize = 80;
 
+/// So many lines that are no records are remembered by their place.
+const PLACES: usize = 10;
+
 /// Reads one log.
 #[derive(Debug)]
 pub struct Reader {
@@ -37,6 +40,16 @@ pub struct Reader {
     /// The last call found nothing: time has passed.
     paused: bool,
     skipped: Skipped,
+    places: Vec<Place>,
+}
+
+/// Where a line is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file, by the name it had when it was opened.
+    pub file: PathBuf,
+    /// From 1.
+    pub line: u64,
 }
 
 /// What was in the files and is no record.
@@ -71,6 +84,7 @@ impl Reader {
             follow: false,
             paused: false,
             skipped: Skipped::default(),
+            places: Vec::new(),
         })
     }
 
@@ -123,7 +137,7 @@ impl Reader {
                         self.previous = None;
                         return Ok(Some(self.yielded(line)));
                     }
-                    None => self.skipped.foreign += 1,
+                    None => self.skipped.skip(&self.current, &mut self.places),
                 },
                 Met::End if !self.queue.is_empty() => {
                     self.skipped.torn += u64::from(self.current.torn);
@@ -143,6 +157,11 @@ impl Reader {
         Skipped { torn: self.skipped.torn + u64::from(self.current.torn), ..self.skipped }
     }
 
+    /// Where the first lines are that are no records, as far as they are whole.
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
     fn yielded(&mut self, line: Line) -> Line {
         self.last_seq = Some(line.seq);
         line
@@ -158,7 +177,7 @@ impl Reader {
                 Met::End => self.previous = None,
                 Met::Line => match Line::parse(&previous.line) {
                     Some(line) => return Ok(Some(self.yielded(line))),
-                    None => self.skipped.foreign += 1,
+                    None => self.skipped.skip(previous, &mut self.places),
                 },
             }
         }
@@ -239,9 +258,22 @@ fn open_all(path: &Path) -> io::Result<VecDeque<Source>> {
     }
 }
 
+impl Skipped {
+    /// The line that was just read is no record.
+    fn skip(&mut self, source: &Source, places: &mut Vec<Place>) {
+        self.foreign += 1;
+        if places.len() < PLACES {
+            places.push(Place { file: source.path.clone(), line: source.lines });
+        }
+    }
+}
+
 /// One file.
 #[derive(Debug)]
 struct Source {
+    path: PathBuf,
+    /// Whole lines read.
+    lines: u64,
     file: BufReader<File>,
     id: (u64, u64),
     regular: bool,
@@ -274,6 +306,8 @@ impl Source {
             return Err(io::ErrorKind::IsADirectory.into());
         }
         Ok(Self {
+            path: path.to_owned(),
+            lines: 0,
             file: BufReader::with_capacity(64 << 10, file),
             id: (meta.dev(), meta.ino()),
             regular: meta.is_file(),
@@ -301,6 +335,7 @@ impl Source {
                 let head = self.line[..self.line.len().min(ANCHOR)].to_owned();
                 self.anchor = Some((self.line_start, head));
                 self.line_start += read;
+                self.lines += 1;
                 // The end of a line that was too long is no record either: it is left over for the parser to refuse.
                 if std::mem::take(&mut self.skipping) {
                     self.line.insert(0, 0);
@@ -342,6 +377,7 @@ impl Source {
 
     fn restart(&mut self) -> io::Result<()> {
         self.line_start = 0;
+        self.lines = 0;
         self.anchor = None;
         self.skipping = false;
         self.file.seek(SeekFrom::Start(0)).map(drop)
