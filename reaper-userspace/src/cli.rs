@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::cmd::{
     check::CheckArgs, demo::DemoArgs, demo_actor::ActorArgs, doctor::DoctorArgs, profiles::ProfilesArgs,
-    replay::ReplayArgs, run::RunArgs, tail::TailArgs,
+    replay::ReplayArgs, report::ReportArgs, run::RunArgs, tail::TailArgs,
 };
 use crate::output::{ColorChoice, OutputFormat};
 
@@ -40,6 +40,8 @@ pub enum Command {
     Tail(TailArgs),
     /// Decide once more what was recorded, by another configuration
     Replay(ReplayArgs),
+    /// Write one HTML page about an event log
+    Report(ReportArgs),
     /// A process of the demo.
     #[command(hide = true)]
     DemoActor(ActorArgs),

@@ -43,7 +43,8 @@ fn play(scene: &Scene, agent: &Agent) {
 
 /// Decisions by kind and process. What was decided does not depend on the moment of a look.
 fn decisions(records: &[Record]) -> BTreeMap<(String, u64), usize> {
-    let kinds = ["master_found", "master_lost", "orphaned", "busy", "idle", "signal", "reaped", "left", "spared"];
+    let kinds =
+        ["master_found", "master_lost", "orphaned", "busy", "idle", "signal", "reaped", "left", "spared"];
     let mut decided = BTreeMap::new();
     for record in records.iter().filter(|r| kinds.contains(&r.kind())) {
         *decided.entry((record.kind().to_owned(), record.number("/proc/pid"))).or_default() += 1;

@@ -5,7 +5,9 @@ pub mod demo;
 pub mod demo_actor;
 pub mod doctor;
 pub mod profiles;
+mod progress;
 pub mod replay;
+pub mod report;
 pub mod run;
 pub mod tail;
 
@@ -60,6 +62,10 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 let zone = TimeZone::system();
                 replay::run(&args, &mut replay::Sink { format, color, zone, out, err: &mut stderr })
             })
+        }
+        Command::Report(args) => {
+            let mut stderr = std::io::stderr();
+            output::to_stdout(|out| report::run(&args, default_log(), &TimeZone::system(), out, &mut stderr))
         }
         Command::DemoActor(args) => demo_actor::run(&args),
     }

@@ -1,7 +1,7 @@
 //! `reaper replay`: what was recorded, decided once more by another configuration.
 
 use std::collections::BTreeSet;
-use std::io::{IsTerminal as _, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,6 +10,7 @@ use clap::Args;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use super::progress::Progress;
 use crate::config::Config;
 use crate::core::ids::Ns;
 use crate::core::records::Record;
@@ -86,12 +87,15 @@ fn read(args: &ReplayArgs, rules: &Rules, sink: &mut Sink<'_>) -> anyhow::Result
     }
     let mut reader = Reader::open(&args.log).with_context(reading)?;
     let (mut lines, mut unknown) = (Vec::new(), 0);
+    let mut progress = Progress::new("reading records");
     while let Some(line) = reader.next_line().with_context(reading)? {
+        progress.count();
         match serde_json::from_value::<Record>(line.record) {
             Ok(record) => lines.push((line.ts, record)),
             Err(_) => unknown += 1,
         }
     }
+    drop(progress);
     if unknown > 0 {
         writeln!(
             sink.err,
@@ -186,38 +190,6 @@ fn summary(script: &Script, rules: &Rules, replayed: &Replayed, out: &mut dyn Wr
         writeln!(out, "  {pid} ({comm}): {}", escape(&difference.what))?;
     }
     Ok(())
-}
-
-/// Says on a terminal how far something has come, and wipes that away in the end.
-struct Progress {
-    what: &'static str,
-    shown: Option<u64>,
-    terminal: bool,
-}
-
-impl Progress {
-    fn new(what: &'static str) -> Self {
-        Self { what, shown: None, terminal: std::io::stderr().is_terminal() }
-    }
-
-    fn at(&mut self, done: u64, of: u64) {
-        let percent = done * 100 / of.max(1);
-        // What is done at once needs no telling.
-        if !self.terminal || self.shown == Some(percent) || of < 10_000 {
-            return;
-        }
-        self.shown = Some(percent);
-        // Progress is a courtesy: a terminal that takes nothing more has gone.
-        let _gone = write!(std::io::stderr(), "\r{} {percent:>3} %", self.what);
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.shown.is_some() {
-            let _gone = write!(std::io::stderr(), "\r{:20}\r", "");
-        }
-    }
 }
 
 #[cfg(test)]

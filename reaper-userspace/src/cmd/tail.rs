@@ -180,7 +180,7 @@ impl Printer {
 }
 
 /// `--since`, from now, in the local time zone.
-fn parse_since(text: &str) -> Result<Timestamp, String> {
+pub(super) fn parse_since(text: &str) -> Result<Timestamp, String> {
     since(text, &Zoned::now()).ok_or_else(|| {
         "expected a length of time (10m, 2h), today, yesterday, a time (14:30), a date (2026-01-02), or RFC 3339".to_owned()
     })

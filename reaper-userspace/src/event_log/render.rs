@@ -75,8 +75,8 @@ fn pad(text: &str, width: usize) -> String {
     format!("{:<width$}", escape(text))
 }
 
-/// What the columns before it do not say. Not escaped yet.
-fn sentence(event: &Event) -> String {
+/// What happened, without when and to whom. Not escaped yet.
+pub fn sentence(event: &Event) -> String {
     match event {
         Event::AgentStarted { version, kernel, config, mode } => {
             format!("reaper {version} on Linux {kernel}, {config}: {mode}")

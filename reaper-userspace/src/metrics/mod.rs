@@ -177,7 +177,7 @@ impl Decided {
         registry.register("orphaned", "Processes that became orphans", new.orphaned.clone());
         registry.register(
             "signals",
-            "Signals sent, and with dry_run=\"true\" those that would have been",
+            "Signals, and with dry_run=\"true\" those that would have been; one that fails has an error record besides",
             new.signals.clone(),
         );
         registry.register("reaped", "Orphans gone after a signal of the agent's", new.reaped.clone());

@@ -15,6 +15,8 @@ const FAR: Ns = 5 * SECOND;
 pub(super) struct Answers {
     who: BTreeMap<ProcKey, Vec<(Ns, Identified)>>,
     looks: BTreeMap<ProcKey, Vec<(Ns, Sampled)>>,
+    /// Looks at whoever was held still for it. That it could not be held says nothing about it.
+    holds: BTreeMap<ProcKey, Vec<(Ns, Sampled)>>,
     /// What the kernel's own records tell of those that nobody asked about.
     told: BTreeMap<ProcKey, Identity>,
 }
@@ -26,8 +28,11 @@ impl Answers {
             Input::Identified { key, outcome } => {
                 self.who.entry(*key).or_default().push((now, outcome.clone()));
             }
-            Input::Sampled { key, outcome } | Input::Aimed { key, outcome } => {
+            Input::Sampled { key, outcome } => {
                 self.looks.entry(*key).or_default().push((now, outcome.clone()));
+            }
+            Input::Aimed { key, outcome: outcome @ Sampled::Seen(_) } => {
+                self.holds.entry(*key).or_default().push((now, outcome.clone()));
             }
             Input::Fork(fork) => {
                 let mut who = self.told.get(&fork.parent).cloned().unwrap_or_else(nobody);
@@ -65,7 +70,7 @@ impl Answers {
     }
 
     fn looked_at(&self, now: Ns, key: ProcKey) -> Option<Sampled> {
-        let looks = self.looks.get(&key)?.iter();
+        let looks = [&self.looks, &self.holds].into_iter().filter_map(|looks| looks.get(&key)).flatten();
         let seen = looks.filter(|(_, outcome)| *outcome != Sampled::Gone);
         let (at, outcome) = seen.min_by_key(|(at, _)| at.abs_diff(now))?;
         let mut outcome = outcome.clone();

@@ -47,8 +47,9 @@ struct Story {
     proc: ProcView,
     master_of: BTreeSet<String>,
     orphan_of: BTreeSet<String>,
-    /// Each with how long it was an orphan by then, microseconds. Rehearsals are not in it.
-    signals: Vec<(String, u64)>,
+    /// By step, each with how long it was an orphan by then, microseconds. A step that comes again was not delivered before.
+    /// Rehearsals are not in it.
+    signals: BTreeMap<usize, (String, u64)>,
     rehearsed: Option<String>,
     spared: BTreeSet<SparedBecause>,
     /// What was last seen of it.
@@ -95,7 +96,7 @@ pub fn compare(there: Option<&[Record]>, here: &Replayed, observing: &BTreeSet<S
 type Counted = BTreeMap<(String, usize, String), usize>;
 
 fn count(records: &[Record], is_rehearsal: impl Fn(&str, bool) -> bool) -> Counted {
-    let mut counted = Counted::new();
+    let (mut counted, mut steps) = (Counted::new(), BTreeSet::new());
     for record in records {
         let (group, rank, what) = match &record.event {
             Event::MasterFound { group, .. } => (group, 0, "masters found".to_owned()),
@@ -105,6 +106,8 @@ fn count(records: &[Record], is_rehearsal: impl Fn(&str, bool) -> bool) -> Count
             Event::Signal { group, dry_run, signal, .. } if is_rehearsal(group, *dry_run) => {
                 (group, 5, format!("would get {signal} if it enforced"))
             }
+            // What comes again was not delivered before.
+            Event::Signal { proc, step, .. } if !steps.insert((key_of(proc), *step)) => continue,
             Event::Signal { group, signal, .. } => (group, 4, format!("{signal} sent")),
             Event::Reaped { group, .. } => (group, 6, "reaped".to_owned()),
             Event::Left { group, .. } => (group, 7, "left by themselves".to_owned()),
@@ -145,11 +148,11 @@ fn stories(records: &[Record], is_rehearsal: impl Fn(&str, bool) -> bool) -> BTr
             Event::Busy { evidence, .. } | Event::Idle { evidence, .. } => {
                 story.seen.clone_from(&evidence.because);
             }
-            Event::Signal { group, signal, since_orphan_us, dry_run, .. } => {
+            Event::Signal { group, signal, step, since_orphan_us, dry_run, .. } => {
                 if is_rehearsal(group, *dry_run) {
                     story.rehearsed = Some(signal.clone());
                 } else {
-                    story.signals.push((signal.clone(), *since_orphan_us));
+                    story.signals.insert(*step, (signal.clone(), *since_orphan_us));
                 }
             }
             Event::Spared { because, .. } => {
@@ -176,9 +179,10 @@ fn differs(there: &Story, here: &Story, fate: Option<Fate>) -> Option<String> {
         };
         return Some(format!("was {}, here it is {}{why}", orphanage(there), orphanage(here)));
     }
-    let signals = |story: &Story| story.signals.iter().map(|(signal, _)| signal.clone()).collect::<Vec<_>>();
+    let signals =
+        |story: &Story| story.signals.values().map(|(signal, _)| signal.clone()).collect::<Vec<_>>();
     let beyond = fate == Some(Fate::SignalledHere);
-    match (there.signals.first(), here.signals.first()) {
+    match (there.signals.values().next(), here.signals.values().next()) {
         (None, Some(_)) => Some(format!("{}, here it would get {}", idly(there), sent(here))),
         (Some(_), None) => Some(format!("got {}, here {}", sent(there), not_by_then(here))),
         (Some((_, then)), Some((_, now))) if then.abs_diff(*now) > CLOSE_US => {
@@ -221,7 +225,7 @@ fn reasons(story: &Story) -> String {
 
 fn sent(story: &Story) -> String {
     let one = |(signal, us): &(String, u64)| format!("{signal} after {} ms", us / 1_000);
-    story.signals.iter().map(one).collect::<Vec<_>>().join(", ")
+    story.signals.values().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// Why it got no signal.

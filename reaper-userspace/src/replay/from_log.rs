@@ -282,16 +282,17 @@ impl World {
             }
             Event::Exec { proc, .. } => self.steps.push((at, exec(at, proc))),
             Event::Exit { proc, code, signal, .. } => self.die(at, key_of(proc), status(*code, signal)),
-            Event::MasterLost { proc, code, signal, .. } if self.level == LogLevel::Decisions => {
-                // Without either it became something else, or nobody saw how it ended.
-                if code.is_some() || signal.is_some() || !self.is_named_after(at, key_of(proc)) {
-                    self.die(at, key_of(proc), status(*code, signal));
-                }
+            // Without code and signal it became something else, or nobody saw how it ended.
+            Event::MasterLost { proc, code, signal, .. }
+                if self.level == LogLevel::Decisions
+                    && (code.is_some() || signal.is_some() || !self.is_named_after(at, key_of(proc))) =>
+            {
+                self.die(at, key_of(proc), status(*code, signal));
             }
-            Event::Orphaned { lost: Some(lost), .. } if self.level == LogLevel::Decisions => {
-                if !self.is_named_after(at, key_of(lost)) {
-                    self.die(at, key_of(lost), Exit::UNSEEN);
-                }
+            Event::Orphaned { lost: Some(lost), .. }
+                if self.level == LogLevel::Decisions && !self.is_named_after(at, key_of(lost)) =>
+            {
+                self.die(at, key_of(lost), Exit::UNSEEN);
             }
             Event::Reaped { proc, .. } | Event::Left { proc, .. } if self.level == LogLevel::Decisions => {
                 self.die(at, key_of(proc), Exit::UNSEEN);
