@@ -8,13 +8,15 @@
 #![no_std]
 
 pub mod layout;
+pub mod lineage;
 pub mod observed;
 
 use core::mem::size_of;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Rises with every change to a struct of this crate; an agent refuses records of another version.
-pub const WIRE_VERSION: u32 = 1;
+/// Rises with every change to a struct of this crate or to what it means: an agent takes up nothing that an older one has
+/// pinned in another version.
+pub const WIRE_VERSION: u32 = 2;
 
 /// Bytes of a thread name, with its terminating NUL (the kernel's `TASK_COMM_LEN`).
 pub const COMM_LEN: usize = 16;
@@ -35,6 +37,10 @@ pub const ANCESTORS_MAX: u32 = 64;
 /// longer ago than this. A record that comes sooner after a wake-up lies in the ring without a sound: so the agent, after
 /// every drain that found something, drains once more, a little later than this.
 pub const WAKE_INTERVAL_NS: u64 = 20_000_000;
+
+/// A reader that has read nothing for so long although it was woken is woken only once in this time until it reads again, in
+/// nanoseconds: the programs stay attached while no agent runs, and waking nobody costs as much as waking somebody.
+pub const UNHEARD_NS: u64 = 1_000_000_000;
 
 /// Bytes in the ring buffer at whose multiples a program wakes the agent in any case.
 pub const WAKE_BYTES: u64 = 16 * 1024;

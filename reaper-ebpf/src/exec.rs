@@ -9,7 +9,7 @@ use aya_log_ebpf::warn;
 use reaper_common::{ARGV_MAX, Exec, FILENAME_MAX, flag, kind};
 
 use crate::kernel::{Signal, Task, binprm_filename};
-use crate::ring;
+use crate::{lineage, ring};
 
 /// Room that the verifier can prove large enough: lengths are bounded by masks, which round up to powers of two.
 const FILENAME_MASK: u64 = 511;
@@ -65,6 +65,7 @@ fn executed(ctx: &BtfTracePointContext, task: Task, binprm: *const u8, scratch: 
         filename_len: filename.len as u16,
         argv_len: argv.len as u16,
     };
+    lineage::executed(&record);
     // SAFETY: `scratch` is this CPU's cell, and it is larger than the two lengths together can make it.
     unsafe {
         (&raw mut (*scratch).exec).write(record);

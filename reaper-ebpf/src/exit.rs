@@ -9,7 +9,7 @@ use reaper_common::{Exit, kind};
 
 use crate::kernel::{Signal, Task, exit_has_group_dead};
 use crate::reparent::adopter_of;
-use crate::ring;
+use crate::{lineage, ring};
 
 /// Arguments: task and, since about 6.16, whether it is the last thread (include/trace/events/sched.h).
 #[btf_tracepoint(function = "sched_process_exit")]
@@ -50,5 +50,6 @@ fn died(task: Task, signal: Signal) {
     };
     // This is the event that orphans somebody. Threads that are not released yet may have children of their own.
     let urgent = task.has_children() || signal.has_other_threads();
+    lineage::died(&record);
     ring::write(record, header.boot_ns, urgent);
 }

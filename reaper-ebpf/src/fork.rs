@@ -5,7 +5,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 use reaper_common::{Fork, Proc, kind};
 
 use crate::kernel::{Signal, Task};
-use crate::ring;
+use crate::{lineage, ring};
 
 /// Arguments: parent, child (include/trace/events/sched.h). The first is who called; with `CLONE_PARENT` it is not the
 /// parent, so it is not read.
@@ -37,5 +37,6 @@ fn born(child: Task) {
         flags: child.birth_flags(),
         _pad: 0,
     };
+    lineage::born(&record);
     ring::write(record, header.boot_ns, false);
 }

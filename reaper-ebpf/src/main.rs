@@ -2,7 +2,8 @@
 //! asked to stop.
 //!
 //! One file a program: [`fork`], [`exec`], [`exit`], [`signal`] and [`task_iter`]. They share [`kernel`] (typed reads of kernel
-//! structs), [`reparent`] (the kernel's own rule of adoption) and [`ring`] (the one way out).
+//! structs), [`reparent`] (the kernel's own rule of adoption), [`ring`] (the one way out) and [`lineage`] (what is kept for an agent
+//! that does not run).
 //!
 //! What they keep true: a process is named by (tgid, start of its leader) and never by a thread; a record that could not
 //! be written is counted; nothing here decides anything.
@@ -19,6 +20,7 @@ mod exec;
 mod exit;
 mod fork;
 mod kernel;
+mod lineage;
 mod reparent;
 mod ring;
 mod signal;

@@ -5,11 +5,11 @@
 
 use core::sync::atomic::AtomicU64;
 
-use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_CONS_POS, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{PerCpuArray, RingBuf};
-use reaper_common::{Header, WAKE_BYTES, WAKE_INTERVAL_NS};
+use reaper_common::{Header, UNHEARD_NS, WAKE_BYTES, WAKE_INTERVAL_NS};
 
 /// All records of all programs, in the order in which they were reserved. The agent sets the size when it loads the object.
 #[map]
@@ -21,6 +21,10 @@ static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// `CLOCK_BOOTTIME` nanoseconds of the last wake-up by any CPU. Racy on purpose: two wake-ups do no harm.
 static LAST_WAKE: AtomicU64 = AtomicU64::new(0);
+
+/// Where the reader stood when it was woken last, and when it was first woken there. Racy as well.
+static WOKEN_AT: AtomicU64 = AtomicU64::new(u64::MAX);
+static WOKEN_SINCE: AtomicU64 = AtomicU64::new(0);
 
 /// The header of a record that is made now, on this CPU.
 #[inline(always)]
@@ -75,13 +79,31 @@ fn wake_flags(now: u64, len: u64, urgent: bool) -> u64 {
     // Plain loads and stores: LLVM has atomic ones only for a newer instruction set than old kernels know.
     // SAFETY: the pointer is to a live global, and a load of 8 aligned bytes is never torn.
     let since = now.wrapping_sub(unsafe { last_wake.read_volatile() });
-    if urgent || since > WAKE_INTERVAL_NS || fills_another_step(len) {
+    if (urgent || since > WAKE_INTERVAL_NS || fills_another_step(len))
+        && (is_heard(now) || since > UNHEARD_NS)
+    {
         // SAFETY: as above.
         unsafe { last_wake.write_volatile(now) };
         u64::from(BPF_RB_FORCE_WAKEUP)
     } else {
         u64::from(BPF_RB_NO_WAKEUP)
     }
+}
+
+/// Whether anybody reads. A reader that has not moved although it was woken for [`UNHEARD_NS`] is dead, or stopped: then it
+/// still has those wake-ups before it. As nobody can know, one is tried now and then.
+#[inline(always)]
+fn is_heard(now: u64) -> bool {
+    let position = EVENTS.query(u64::from(BPF_RB_CONS_POS));
+    // SAFETY: the pointers are to live globals, and a load or store of 8 aligned bytes is never torn.
+    unsafe {
+        if WOKEN_AT.as_ptr().read_volatile() == position {
+            return now.wrapping_sub(WOKEN_SINCE.as_ptr().read_volatile()) < UNHEARD_NS;
+        }
+        WOKEN_SINCE.as_ptr().write_volatile(now);
+        WOKEN_AT.as_ptr().write_volatile(position);
+    }
+    true
 }
 
 /// Whether a record of `len` bytes takes what is pending across a multiple of [`WAKE_BYTES`]: so a full ring does not

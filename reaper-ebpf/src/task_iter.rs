@@ -8,7 +8,7 @@ use reaper_common::{Task as Row, flag, kind};
 
 use crate::kernel::{Signal, Task, TaskIterator};
 use crate::reparent::parent_of;
-use crate::ring;
+use crate::{lineage, ring};
 
 /// aya-ebpf has no macro for iterators.
 #[unsafe(no_mangle)]
@@ -42,6 +42,7 @@ fn row(seq: *mut seq_file, leader: Task, signal: Signal) {
         sid: signal.session(),
         comm: leader.comm(),
     };
+    lineage::found(&row);
     // SAFETY: the row is on the stack and as long as stated. If the kernel's buffer is full it calls again later.
     unsafe { bpf_seq_write(seq, (&raw const row).cast(), size_of::<Row>() as u32) };
 }

@@ -53,6 +53,12 @@ enum Op {
     /// The dump that is under way passes so many pids.
     Dump(u8),
     Reload,
+    /// The agent is killed.
+    Crash,
+    /// It dies with its next signal.
+    CrashAtSignal,
+    /// Another one starts, if none runs.
+    Restart,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +179,11 @@ fn op() -> BoxedStrategy<Op> {
 
 fn lossy_op() -> BoxedStrategy<Op> {
     prop_oneof![12 => op(), 1 => any::<bool>().prop_map(Op::Lossy)].boxed()
+}
+
+fn restarting_op() -> BoxedStrategy<Op> {
+    let restarts = prop_oneof![2 => Just(Op::Crash), 1 => Just(Op::CrashAtSignal), 3 => Just(Op::Restart)];
+    prop_oneof![10 => op(), 2 => restarts].boxed()
 }
 
 fn setup() -> impl Strategy<Value = Setup> {
@@ -332,11 +343,14 @@ fn apply(host: &mut Host, op: &Op) {
         Op::Dump(pids) => host.dump_some(u32::from(*pids)),
         Op::Reload => {
             // In the agent one thread does both: a reload waits for a dump.
-            if !host.is_dumping() {
+            if !host.is_dumping() && !host.away {
                 host.tell("the configuration is read again");
                 host.configure(host.rules.clone());
             }
         }
+        Op::Crash => host.crash(),
+        Op::CrashAtSignal => host.dies_at_signal = true,
+        Op::Restart => host.restart(),
     }
 }
 
@@ -345,10 +359,15 @@ fn work(host: &mut Host, who: Who, state: char, ms: u16) {
     host.tell(format!("{} works for {ms} ms in state {state}", pid(host, who)));
 }
 
-/// The operations need no model: each picks among those that are alive when it is applied.
-struct Anything<const LOSSY: bool>;
+/// What happens to the stream and to the agent.
+const WHOLE: u8 = 0;
+const LOSSY: u8 = 1;
+const RESTARTED: u8 = 2;
 
-impl<const LOSSY: bool> ReferenceStateMachine for Anything<LOSSY> {
+/// The operations need no model: each picks among those that are alive when it is applied.
+struct Anything<const HOW: u8>;
+
+impl<const HOW: u8> ReferenceStateMachine for Anything<HOW> {
     type State = Setup;
     type Transition = Op;
 
@@ -357,7 +376,11 @@ impl<const LOSSY: bool> ReferenceStateMachine for Anything<LOSSY> {
     }
 
     fn transitions(_: &Setup) -> BoxedStrategy<Op> {
-        if LOSSY { lossy_op() } else { op() }
+        match HOW {
+            WHOLE => op(),
+            LOSSY => lossy_op(),
+            _ => restarting_op(),
+        }
     }
 
     fn apply(state: Setup, _: &Op) -> Setup {
@@ -365,7 +388,7 @@ impl<const LOSSY: bool> ReferenceStateMachine for Anything<LOSSY> {
     }
 }
 
-impl<const LOSSY: bool> StateMachineTest for Anything<LOSSY> {
+impl<const HOW: u8> StateMachineTest for Anything<HOW> {
     type SystemUnderTest = Host;
     type Reference = Self;
 
@@ -411,12 +434,19 @@ prop_state_machine! {
     #![proptest_config(cases(250))]
 
     #[test]
-    fn keeps_the_law_with_a_whole_stream(sequential 1..60 => Anything<false>);
+    fn keeps_the_law_with_a_whole_stream(sequential 1..60 => Anything<WHOLE>);
 }
 
 prop_state_machine! {
     #![proptest_config(cases(250))]
 
     #[test]
-    fn keeps_the_law_when_records_are_lost(sequential 1..60 => Anything<true>);
+    fn keeps_the_law_when_records_are_lost(sequential 1..60 => Anything<LOSSY>);
+}
+
+prop_state_machine! {
+    #![proptest_config(cases(250))]
+
+    #[test]
+    fn keeps_the_law_when_agents_come_and_go(sequential 1..60 => Anything<RESTARTED>);
 }

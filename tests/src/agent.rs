@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use reaper::kernel::Pins;
+
 use crate::config::Config;
 use crate::log::{self, Record};
 use crate::process::{PATIENCE, Proc, Signal, comes_true};
@@ -16,12 +18,15 @@ use crate::scene::{Scene, build_folder};
 /// How long an agent may take to load its programs: the verifier is slow on a machine that does much else.
 const STARTUP: Duration = Duration::from_secs(30);
 
-/// A running `reaper run`. Dropping it kills it; [`Agent::stop`] is the orderly end.
+/// A running `reaper run`. Dropping it kills it and removes what it has pinned in the kernel; [`Agent::stop`] is the orderly
+/// end.
 pub struct Agent {
     child: Child,
     held: Proc,
     log: PathBuf,
     stderr: PathBuf,
+    state: PathBuf,
+    keeps_pins: bool,
 }
 
 /// What a program that came to its end has said.
@@ -85,7 +90,8 @@ impl Agent {
             .spawn()
             .unwrap();
         let held = Proc::of_child(&child).unwrap();
-        let agent = Self { child, held, log: config.log.clone(), stderr };
+        let (log, state) = (config.log.clone(), config.state.clone());
+        let agent = Self { child, held, log, stderr, state, keeps_pins: false };
         let mut said = String::new();
         let ready = comes_true(STARTUP, || {
             let mut buffer = [0; 4096];
@@ -216,8 +222,14 @@ impl Agent {
         records
     }
 
-    /// Ends it without a chance to tidy up.
+    /// What it has pinned in the kernel outlives it: another agent with the same state directory is to follow.
+    pub fn keep_pins(&mut self) {
+        self.keeps_pins = true;
+    }
+
+    /// Ends it without a chance to tidy up. Another agent with the same state directory is to follow.
     pub fn crash(mut self) {
+        self.keep_pins();
         self.held.kill();
         assert_eq!(self.child.wait().unwrap().signal(), Some(9));
     }
@@ -232,6 +244,10 @@ impl Drop for Agent {
     fn drop(&mut self) {
         self.held.signal(Signal::KILL);
         let _ = self.child.wait();
+        if !self.keeps_pins {
+            let removed = Pins::of(&self.state).and_then(|pins| pins.remove());
+            assert!(removed.is_ok() || std::thread::panicking(), "{removed:?}");
+        }
         if std::thread::panicking() {
             eprintln!("---- stderr of the agent\n{}", self.stderr());
             let log = fs::read_to_string(&self.log).unwrap_or_default();

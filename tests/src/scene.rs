@@ -143,6 +143,7 @@ impl Scene {
 impl Drop for Scene {
     fn drop(&mut self) {
         let all_gone = process::kill_all(&self.token);
+        let pinned = pinned_for(&self.token);
         if std::thread::panicking() {
             for name in [LEDGER, "stderr"] {
                 let text = fs::read_to_string(self.path(name)).unwrap_or_default();
@@ -150,8 +151,15 @@ impl Drop for Scene {
             }
         } else {
             assert!(all_gone, "somebody of {} does not die", self.token);
+            assert!(pinned.is_empty(), "left attached: {pinned:?}");
         }
     }
+}
+
+/// What agents of a scene have pinned in the kernel and left there: their programs are still attached.
+fn pinned_for(token: &str) -> Vec<PathBuf> {
+    let folders = fs::read_dir("/sys/fs/bpf").into_iter().flatten().flatten().map(|entry| entry.path());
+    folders.filter(|path| path.to_string_lossy().contains(token)).collect()
 }
 
 impl Entry {

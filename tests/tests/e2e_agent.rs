@@ -241,7 +241,7 @@ fn starts_again_after_a_crash() {
     master.kill();
 
     let second = Agent::start(&scene, &config);
-    assert!(second.wait("orphaned", &w).flag("stray"));
+    assert!(!second.wait("orphaned", &w).flag("stray"));
     second.wait_reaped(&w);
     let starts = second.stop().iter().filter(|r| r.kind() == "agent_started").count();
     assert_eq!(starts, 2, "the log of the first is still there");

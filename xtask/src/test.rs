@@ -14,6 +14,10 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{build, run::as_root, setup, sh};
 
+/// What agents of the tests have pinned in the kernel, by the names of their state directories, stays attached without a process.
+const PINS: &str = "/sys/fs/bpf";
+const TEST_PINS: &str = "-reaper_2dt";
+
 /// The tests against a real kernel run one at a time: each watches every process of the machine, and counts.
 const KERNEL_TEST_THREADS: &str = "--test-threads=1";
 
@@ -50,6 +54,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut total = Counts::default();
     let mut empty = false;
     println!();
+    for left in left_attached() {
+        println!("the tests have left programs attached: {left}");
+        total.failed += 1;
+    }
     for (name, counts) in &parts {
         println!("{name} part: {counts}");
         total += *counts;
@@ -63,6 +71,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     // Last, for scripts.
     println!("{total}");
     Ok(if total.failed == 0 && !none { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Pins of agents that tests started.
+fn left_attached() -> Vec<String> {
+    let entries = std::fs::read_dir(PINS).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.contains(TEST_PINS)).collect()
 }
 
 fn fast(toolchain: Option<&setup::Toolchain>, args: &Args) -> Command {

@@ -6,6 +6,7 @@
 
 mod grip;
 mod intake;
+mod kept;
 mod lookout;
 pub mod preflight;
 mod settings;
@@ -103,9 +104,10 @@ impl Agent {
         let metrics = metrics.map(|server| (server, Metrics::new(&version(), &preflight::kernel_release())));
         let state_dir = StateDir::open(&config.agent.state)?;
         let state = state_dir.load()?;
-        let mut probes = Probes::load(config.agent.ring)?;
+        let mut probes = kept::load(&settings, &config.agent, &state_dir)?;
         let events = probes.events()?;
         probes.attach()?;
+        let (kept, trouble) = kept::take_over(&mut probes);
         let lookout = Lookout::new(probes.observer());
         let recorder = settings
             .record
@@ -139,8 +141,12 @@ impl Agent {
             running: config.agent.clone(),
         };
         agent.say_started();
+        if let Some(what) = trouble {
+            tracing::warn!("{what}");
+            agent.record(Event::Error { what, proc: None });
+        }
         agent.configure(config);
-        agent.dump()?;
+        agent.begin(kept)?;
         agent.settle(FIRST_TURN);
         Ok(agent)
     }
@@ -311,23 +317,28 @@ impl Agent {
 
     fn resync(&mut self) {
         self.resync_at = None;
-        if let Err(e) = self.dump() {
+        if let Err(e) = self.dump(Vec::new()) {
             tracing::error!("the tree cannot be rebuilt, nobody is signalled until it is: {e:#}");
             self.resync_at = Some(clock::now() + SECOND);
         }
     }
 
     /// All tasks, and then what happened while they were dumped.
-    fn dump(&mut self) -> anyhow::Result<()> {
+    /// `unread` are signals from before it. Returns everybody alive.
+    fn dump(&mut self, unread: Vec<Input>) -> anyhow::Result<Vec<ProcKey>> {
         let at = clock::now();
         let mut tasks = self.probes.tasks().context("cannot dump all processes")?;
         snapshot::add_hidden(at, &mut tasks);
         let now = clock::now();
+        let live = tasks.iter().map(|task| task.key).collect();
         self.core.handle(now, Input::Snapshot { at, took_ns: now - at, tasks });
+        for signal in unread {
+            self.core.handle(now, signal);
+        }
         self.drain();
         let at = clock::now();
         self.core.handle(at, Input::Merged { at });
-        Ok(())
+        Ok(live)
     }
 
     fn configure(&mut self, config: Config) {
@@ -374,9 +385,10 @@ impl Agent {
         self.state
             .armed
             .extend(status.iter().filter(|g| g.armed).map(|g| (g.name.clone(), g.master_source.clone())));
+        self.state.memory = self.core.memory();
         self.state.broken = status.iter().filter(|g| g.breaker_open).map(|g| g.name.clone()).collect();
         if let Err(e) = self.state_dir.save(&self.state) {
-            tracing::error!("{e:#}; after a restart the agent will not know which groups are armed");
+            tracing::error!("{e:#}; after a restart the agent will not know what it has done");
             self.record(Event::Error { what: format!("{e:#}"), proc: None });
         }
     }

@@ -21,6 +21,8 @@ pub struct Settings {
     pub state: Option<PathBuf>,
     /// `--record` and `--record-limit`, bytes.
     pub record: Option<(PathBuf, u64)>,
+    /// Nothing of it is to outlive this process.
+    pub unpinned: bool,
 }
 
 /// The file that is read when none is named.

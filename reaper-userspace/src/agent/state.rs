@@ -1,14 +1,17 @@
-//! What outlives a restart of the agent, but not of the host: which groups are armed, which breakers are open.
+//! What outlives a restart of the agent, but not of the host: which groups are armed, which breakers are open, and what the
+//! core knows that the kernel does not keep.
 //!
 //! The file names the boot it was written in; after another boot it counts for nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
+
+use crate::core::memory::Memory;
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -17,6 +20,8 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 pub struct StateDir {
     file: PathBuf,
     boot_id: String,
+    /// Held while this agent runs; `None` if another one holds it.
+    lock: Option<File>,
 }
 
 /// What is kept.
@@ -27,6 +32,9 @@ pub struct State {
     pub armed: BTreeMap<String, String>,
     /// Groups whose breaker is open.
     pub broken: BTreeSet<String>,
+    /// What the core leaves to the next one.
+    #[serde(default)]
+    pub memory: Memory,
 }
 
 impl StateDir {
@@ -35,7 +43,12 @@ impl StateDir {
         fs::create_dir_all(dir)
             .with_context(|| format!("cannot make the state directory {}", dir.display()))?;
         let boot_id = fs::read_to_string(BOOT_ID).with_context(|| format!("cannot read {BOOT_ID}"))?;
-        Ok(Self { file: dir.join("state.json"), boot_id: boot_id.trim().to_owned() })
+        Ok(Self { file: dir.join("state.json"), boot_id: boot_id.trim().to_owned(), lock: lock(dir)? })
+    }
+
+    /// Whether no other agent that runs has this directory: what is pinned in its name is this agent's.
+    pub fn is_own(&self) -> bool {
+        self.lock.is_some()
     }
 
     /// What an earlier run left; nothing if there was none since boot.
@@ -70,6 +83,18 @@ impl StateDir {
     }
 }
 
+/// Takes the directory for this process; `None` if another one has it.
+fn lock(dir: &Path) -> anyhow::Result<Option<File>> {
+    let path = dir.join("lock");
+    let open = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = open.with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(e)) => Err(e).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,7 +102,7 @@ mod tests {
     #[test]
     fn remembers_within_a_boot_only() {
         let dir = tempfile::tempdir().expect("a directory");
-        let here = StateDir { file: dir.path().join("state.json"), boot_id: "one".into() };
+        let here = StateDir { file: dir.path().join("state.json"), boot_id: "one".into(), lock: None };
         assert_eq!(here.load().expect("nothing yet"), State::default());
         let state = State {
             armed: [("horizon".to_owned(), "artisan horizon$".to_owned())].into(),
@@ -90,9 +115,19 @@ mod tests {
     }
 
     #[test]
+    fn belongs_to_one_agent_at_a_time() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let first = StateDir::open(dir.path()).expect("made");
+        let second = StateDir::open(dir.path()).expect("opened");
+        assert!(first.is_own() && !second.is_own());
+        drop(first);
+        assert!(StateDir::open(dir.path()).expect("opened").is_own());
+    }
+
+    #[test]
     fn refuses_what_it_did_not_write() {
         let dir = tempfile::tempdir().expect("a directory");
-        let here = StateDir { file: dir.path().join("state.json"), boot_id: "one".into() };
+        let here = StateDir { file: dir.path().join("state.json"), boot_id: "one".into(), lock: None };
         fs::write(&here.file, "{").expect("written");
         assert!(here.load().expect_err("not JSON").to_string().contains("state.json"));
     }

@@ -63,7 +63,7 @@ async fn perform(mut stage: Stage) -> anyhow::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-    let settings = Settings { config: Some(stage.config_file()), ..Settings::default() };
+    let settings = Settings { config: Some(stage.config_file()), unpinned: true, ..Settings::default() };
     let agent = Agent::start(settings.clone(), settings.load()?)?;
     let (stop, stopped) = oneshot::channel::<()>();
     let play = async {

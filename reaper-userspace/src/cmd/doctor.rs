@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::core::ids::ProcKey;
 use crate::core::rules::Signal;
 use crate::freeze::freeze;
-use crate::kernel::{DEFAULT_RING_BYTES, LoadError, Observer, Probes};
+use crate::kernel::{DEFAULT_RING_BYTES, LoadError, Observer, Pins, Probes};
 use crate::output::{OutputFormat, escape};
 use crate::procfs;
 use crate::signal::Held;
@@ -85,7 +85,7 @@ fn programs(able: bool) -> Vec<Check> {
     }
     match Probes::load(DEFAULT_RING_BYTES) {
         Ok(mut probes) => {
-            let mut checks = vec![Check::ok("programs", "the kernel accepts them")];
+            let mut checks = vec![Check::ok("programs", "the kernel accepts them"), pins()];
             checks.extend(probes.observer().map(observer));
             checks
         }
@@ -98,6 +98,20 @@ fn programs(able: bool) -> Vec<Check> {
             format!("{:#}", anyhow::Error::from(e)),
             "If the kernel refuses them, that is a bug of reaper: report this line with the kernel's version.",
         )],
+    }
+}
+
+/// Whether the programs can stay attached while no agent runs.
+fn pins() -> Check {
+    const NAME: &str = "pins";
+    match Pins::mount() {
+        Ok(()) => Check::ok(NAME, "the kernel goes on recording while no agent runs"),
+        Err(e) => Check::bad(
+            NAME,
+            Outcome::Warning,
+            format!("what happens while no agent runs will not be known: {e}"),
+            "Mount bpffs: mount -t bpf bpf /sys/fs/bpf. systemd does so by itself.",
+        ),
     }
 }
 

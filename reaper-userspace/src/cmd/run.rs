@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::agent::{Agent, Settings};
 use crate::config::parse_size;
 use crate::event_log::LogTarget;
+use crate::kernel::Pins;
 
 /// Arguments of `reaper run`.
 #[derive(Args, Clone, Debug, Default)]
@@ -35,6 +36,9 @@ pub struct RunArgs {
     /// Where the recording ends
     #[arg(long, value_name = "SIZE", default_value = "64MiB", requires = "record", value_parser = size)]
     pub record_limit: u64,
+    /// Run no agent, but remove what the agents with this state directory have pinned in the kernel
+    #[arg(long)]
+    pub unpin: bool,
 }
 
 fn size(text: &str) -> Result<u64, String> {
@@ -44,6 +48,25 @@ fn size(text: &str) -> Result<u64, String> {
 /// `--log` as a target.
 pub fn log_target(path: PathBuf) -> LogTarget {
     if path.as_os_str() == "-" { LogTarget::Stdout } else { LogTarget::File(path) }
+}
+
+/// Removes the pins: the programs are detached, unless a running agent holds them.
+fn unpin(settings: &Settings) -> anyhow::Result<ExitCode> {
+    // A configuration with errors must not keep anybody from cleaning up after it.
+    let state = match &settings.state {
+        Some(state) => state.clone(),
+        None => settings.load()?.agent.state,
+    };
+    let pins = Pins::of(&state)?;
+    let removed = pins.remove()?;
+    let folder = pins.folder().display();
+    match removed.len() {
+        0 => tracing::info!("nothing is pinned in {folder}"),
+        count => {
+            tracing::info!("removed {folder} with {count} maps and links; what was attached is detached");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs the agent until SIGTERM or SIGINT.
@@ -58,8 +81,12 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         socket: args.socket.clone(),
         state: args.state.clone(),
         record: args.record.clone().map(|path| (path, args.record_limit)),
+        unpinned: false,
     }
     .with_default_file();
+    if args.unpin {
+        return unpin(&settings);
+    }
     let config = settings.load()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

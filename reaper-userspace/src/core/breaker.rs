@@ -55,6 +55,11 @@ impl Breaker {
         self.kills.push_back(now);
     }
 
+    /// When those were stopped that it has counted.
+    pub fn kills(&self) -> Vec<Ns> {
+        self.kills.iter().copied().collect()
+    }
+
     /// Re-arms it. Returns how many kills it had counted, if it was open. One that was not goes on counting.
     pub fn close(&mut self) -> Option<u32> {
         if !self.open {

@@ -118,7 +118,10 @@ impl Core {
             }
             match self.members.doubt(now, &self.tree, id, g, fits) {
                 Some(since) if now.saturating_sub(since) >= SETTLE => self.abdicate(now, id, g),
-                Some(_) => self.schedule.settle_later(key, now),
+                Some(_) => {
+                    self.schedule.settle_later(key, now);
+                    self.remember();
+                }
                 None => {}
             }
         }
@@ -153,6 +156,7 @@ impl Core {
     fn abdicate(&mut self, now: Ns, id: NodeId, g: GroupId) {
         let proc = self.tree.view(id);
         self.members.dethrone(self.tree[id].key(), g);
+        self.remember();
         let below = self.tree.descendants(id);
         let lost: Vec<NodeId> = below.into_iter().filter(|&b| self.masterless_in(b).contains(&g)).collect();
         let group = self.group_name(g);
@@ -244,7 +248,7 @@ impl Core {
                         self.spare(now, id, g, SparedBecause::Detached);
                     }
                     if orphan.is_empty() && heir.is_empty() {
-                        self.tree.mark_left(id);
+                        self.mark_left(id);
                     }
                 }
                 if !orphan.is_empty() && heir.is_empty() {
@@ -320,11 +324,16 @@ impl Core {
                 self.spare(now, id, g, SparedBecause::Detached);
             }
         }
-        self.tree.mark_left(id);
+        self.mark_left(id);
         for (g, of) in masters {
             let of = of.map(|m| self.tree.view(m)).or_else(|| bereaved.lost.clone()).unwrap_or_default();
             self.succeed(now, id, g, of, HeirBecause::Session);
         }
+    }
+
+    pub(super) fn mark_left(&mut self, id: NodeId) {
+        self.tree.mark_left(id);
+        self.remember();
     }
 
     fn succeed(&mut self, now: Ns, id: NodeId, g: GroupId, of: ProcView, because: HeirBecause) {
@@ -340,6 +349,7 @@ impl Core {
         self.lose_orphan(key);
         self.schedule.cancel(Timer::Orphan(key));
         self.members.enthrone(&mut self.tree, id, g);
+        self.remember();
     }
 
     /// Makes a process an orphan of these groups, besides those whose orphan it is. The first one that enforces acts on
@@ -380,6 +390,7 @@ impl Core {
         }
         orphan.watched = self.orphans.remove(&key).is_some_and(|known| known.watched);
         self.orphans.insert(key, orphan);
+        self.remember();
         if job {
             self.spare(now, id, acting, SparedBecause::JobChild);
         } else {
@@ -423,7 +434,7 @@ impl Core {
 
     fn arm(&mut self, now: Ns, g: GroupId) {
         if !std::mem::replace(&mut self.groups[g].armed, true) {
-            self.effects.push_back(Effect::Persist);
+            self.remember();
         }
         // Strays of an unarmed group and orphans that wait for a new master are looked at again.
         self.wake_orphans(now, g);

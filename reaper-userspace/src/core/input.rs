@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{Ns, ProcKey};
+use super::memory::Memory;
 use super::rules::Rules;
 use super::sample::Sample;
 
@@ -82,6 +83,15 @@ pub enum Input {
         /// The sender's tgid; 0 is the kernel.
         sender: u32,
     },
+    /// What the agent before this one knew and what the kernel has kept since, before the first snapshot and after the rules.
+    Remembered {
+        /// Everybody alive and their dead ancestors.
+        births: Vec<Birth>,
+        /// What only an agent knows.
+        memory: Memory,
+        /// What could not be kept.
+        lost: u64,
+    },
     /// New rules. Orphans stay orphans; breakers are closed again.
     Configured {
         /// When.
@@ -155,6 +165,36 @@ impl Exit {
     /// The status of an exit that nobody saw. It is no wait status: nobody may take it for a clean exit, as a daemonising
     /// parent's, nor for any other.
     pub const UNSEEN: u32 = u32::MAX;
+}
+
+/// What the kernel keeps of a process as long as it lives or somebody descends from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Birth {
+    /// The process.
+    pub key: ProcKey,
+    /// `real_parent`'s process at birth; `None` where that was not kept.
+    pub parent: Option<ProcKey>,
+    /// The session it was forked into.
+    pub birth_session: u32,
+    /// When its image was exec'd, by itself or by whom it descends from; 0 if that was not seen.
+    pub exec_at: Ns,
+    /// The session in which it was.
+    pub exec_session: u32,
+    /// It exec'd itself.
+    pub execed: bool,
+    /// It was there before the programs were: `parent` is who it was first found below.
+    pub dumped: bool,
+    /// If it is dead: since when, and how it died.
+    pub death: Option<Death>,
+}
+
+/// A death.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Death {
+    /// When.
+    pub at: Ns,
+    /// Wait status, as in wait(2), or [`Exit::UNSEEN`].
+    pub status: u32,
 }
 
 /// A live parent, as far as it can be known.

@@ -5,6 +5,7 @@ use super::effect::Effect;
 use super::ids::{Ns, ProcKey, SECOND};
 use super::input::{Exec, Exit, Fork, Identity, Parent, Task};
 use super::membership::GroupId;
+use super::orphan::Orphan;
 use super::records::{Event, ProcView, SparedBecause};
 use super::rules::Signal;
 use super::schedule::Timer;
@@ -122,6 +123,7 @@ impl Core {
         let masterships = self.members.reigns(exit.key);
         for &g in &masterships {
             self.members.dethrone(exit.key, g);
+            self.remember();
         }
         self.note_parting(exit, &exited);
         let before = self.bereaved.len();
@@ -152,6 +154,9 @@ impl Core {
             }
         }
         let report = self.tree.begin_merge(tasks);
+        if first {
+            self.recall(now);
+        }
         self.view = View::Merging { took_ns, first, added: report.added, removed: 0 };
     }
 
@@ -166,6 +171,9 @@ impl Core {
         let unseen = self.tree.doubtful();
         let View::Merging { took_ns, first, added, .. } = self.view else { return };
         self.view = View::Clear;
+        // From here on its pid may be anybody's.
+        self.former_agent = None;
+        self.tell_gone(now);
         for key in &unseen {
             self.on_exit(now, &Tree::unseen_exit(at, *key));
         }
@@ -310,7 +318,7 @@ impl Core {
     }
 
     /// How many workers a master left that died unseen: a dump has given them to their adopters before.
-    fn left_behind(&self, group: GroupId, master: NodeId) -> usize {
+    pub(super) fn left_behind(&self, group: GroupId, master: NodeId) -> usize {
         let worker = self.rules.groups[group].worker.as_ref();
         let is_left = |&id: &NodeId| {
             self.members.lineage_master(&self.tree, id, group) == Some(master)
@@ -364,13 +372,6 @@ impl Core {
     fn close_orphan(&mut self, at: Ns, key: ProcKey, proc: ProcView) {
         let Some(orphan) = self.lose_orphan(key) else { return };
         let group = self.group_name(orphan.group);
-        let event = match orphan.signalled {
-            Some(signal) => {
-                let took_us = at.saturating_sub(orphan.since) / 1_000;
-                Event::Reaped { group, proc, signal: signal.to_string(), took_us }
-            }
-            None => Event::Left { group, proc },
-        };
-        self.record(at, event);
+        self.record(at, Orphan::end(group, proc, orphan.signalled, orphan.since, at));
     }
 }

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::ids::{Ns, ProcKey};
 use super::tree::{NodeId, Tree};
 
@@ -11,14 +13,14 @@ use super::tree::{NodeId, Tree};
 pub type GroupId = usize;
 
 /// A process that is or was a master.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Master {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reign {
     /// When the image was exec'd in which it became a master: what it forked before that, it forked as something else.
     image_since: Ns,
     /// When the image was exec'd in which it was none any more: what it forks after that is not its worker.
     image_until: Ns,
     /// Still alive, and still a master.
-    reigning: bool,
+    pub reigning: bool,
     /// Since when it has not looked like one.
     doubted_since: Option<Ns>,
 }
@@ -26,14 +28,14 @@ struct Master {
 /// All masters.
 #[derive(Debug, Default)]
 pub struct Membership {
-    masters: BTreeMap<(ProcKey, GroupId), Master>,
+    masters: BTreeMap<(ProcKey, GroupId), Reign>,
 }
 
 impl Membership {
     /// Makes a process a master.
     pub fn enthrone(&mut self, tree: &mut Tree, id: NodeId, group: GroupId) {
         let node = &tree[id];
-        let master = Master {
+        let master = Reign {
             image_since: node.image().exec_at,
             image_until: Ns::MAX,
             reigning: true,
@@ -41,6 +43,18 @@ impl Membership {
         };
         self.masters.insert((node.key(), group), master);
         tree.track(id);
+    }
+
+    /// What an earlier agent knew of a process, which may be dead by now.
+    pub fn restore(&mut self, tree: &mut Tree, id: NodeId, group: GroupId, reign: Reign, alive: bool) {
+        let reign = Reign { reigning: reign.reigning && alive, ..reign };
+        self.masters.insert((tree[id].key(), group), reign);
+        tree.track(id);
+    }
+
+    /// Every group that a process is or was a master of.
+    pub fn reigns_of(&self, key: ProcKey) -> impl Iterator<Item = (GroupId, Reign)> {
+        self.of(key).map(|(group, reign)| (group, *reign))
     }
 
     /// Ends a mastership. Returns whether there was one.
@@ -116,7 +130,7 @@ impl Membership {
         self.masters = old.into_iter().filter_map(|((k, g), m)| Some(((k, to(g)?), m))).collect();
     }
 
-    fn of(&self, key: ProcKey) -> impl Iterator<Item = (GroupId, &Master)> {
+    fn of(&self, key: ProcKey) -> impl Iterator<Item = (GroupId, &Reign)> {
         self.masters.range((key, 0)..=(key, GroupId::MAX)).map(|((_, g), m)| (*g, m))
     }
 }

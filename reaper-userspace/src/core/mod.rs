@@ -16,6 +16,7 @@ pub mod ids;
 pub mod input;
 mod lineage;
 pub mod membership;
+pub mod memory;
 pub mod orphan;
 mod parting;
 pub mod records;
@@ -35,8 +36,9 @@ use effect::Effect;
 use ids::{Ns, ProcKey};
 use input::Input;
 use membership::{GroupId, Membership};
+use memory::{Absent, Remembered};
 use orphan::Orphan;
-use records::{Event, Record};
+use records::{Event, ProcView, Record};
 use rules::{LogLevel, Mode, Rules};
 use schedule::{Schedule, Timer};
 use serde::{Deserialize, Serialize};
@@ -62,6 +64,16 @@ pub struct Core {
     schedule: Schedule,
     view: View,
     effects: VecDeque<Effect>,
+    /// What the next agent has to know has changed, and [`Effect::Persist`] is on its way.
+    persisting: bool,
+    /// What the agent before this one has left, until it is taken up.
+    remembered: Option<Box<Remembered>>,
+    /// The pid of that agent, until what it left is taken up.
+    former_agent: Option<u32>,
+    /// Masters that were gone when this agent came, until that has been told.
+    absent: Vec<Absent>,
+    /// The orphans that were gone then.
+    gone: Vec<(Orphan, ProcView)>,
 }
 
 /// What is kept of a group besides its rules.
@@ -121,6 +133,11 @@ impl Core {
             schedule: Schedule::default(),
             view: View::Blind,
             effects: VecDeque::new(),
+            persisting: false,
+            remembered: None,
+            former_agent: None,
+            absent: Vec::new(),
+            gone: Vec::new(),
         }
     }
 
@@ -140,6 +157,7 @@ impl Core {
             Input::SignalSeen { at, target, signal, sender } => {
                 self.on_signal_seen(at, target, signal, sender);
             }
+            Input::Remembered { births, memory, lost } => self.on_remembered(now, births, memory, lost),
             Input::Configured { at, rules, armed, broken } => self.on_configured(at, rules, &armed, &broken),
             Input::Tick => {}
         }
@@ -158,7 +176,9 @@ impl Core {
 
     /// The next thing to do, if there is any.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        let effect = self.effects.pop_front();
+        self.persisting &= effect != Some(Effect::Persist);
+        effect
     }
 
     /// When [`Input::Tick`] is due if nothing else comes before. `None`: never.
@@ -269,6 +289,7 @@ impl Core {
     /// It is no orphan any more.
     fn lose_orphan(&mut self, key: ProcKey) -> Option<Orphan> {
         let orphan = self.orphans.remove(&key)?;
+        self.remember();
         if orphan.watched {
             self.effects.push_back(Effect::Unwatch(key));
         }

@@ -9,12 +9,14 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::idle::polls::Polls;
 use super::idle::{self, Around, IdleSpan, Judged, Standing};
 use super::ids::{MS, Ns, ProcKey, SECOND};
 use super::input::Sampled;
 use super::membership::GroupId;
-use super::records::{Evidence, SparedBecause, Verdict};
+use super::records::{Event, Evidence, ProcView, SparedBecause, Verdict};
 use super::rules::{Group, Signal, StopRules};
 
 /// How often a busy orphan is looked at. There may be many: see [`sampling_period`].
@@ -30,7 +32,8 @@ const RETRY: Ns = SECOND;
 const LAST_RETRY: u32 = 8;
 
 /// Where an orphan is in its state machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// It is sampled until it is idle.
     Watching,
@@ -80,6 +83,21 @@ pub struct Orphan {
     pub watched: bool,
 }
 
+/// How far the stopping of an orphan has come: what outlives the agent of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// When it was orphaned.
+    pub since: Ns,
+    /// The last signal it got.
+    pub signalled: Option<Signal>,
+    stray: bool,
+    draining: bool,
+    phase: Phase,
+    spared: BTreeSet<SparedBecause>,
+    rehearsed: bool,
+    step: usize,
+}
+
 /// What a sample led to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
@@ -121,6 +139,41 @@ impl Orphan {
         let asked = signalled.is_some_and(|signal| stop.signals.contains(&signal));
         let draining = asked || self.draining;
         Self { groups, signalled, draining, watched, ..Self::new(key, group, since, stray) }
+    }
+
+    /// What outlives the agent. Who was aimed at is looked at again; if the signal was sent all the same, the kernel says so.
+    pub fn progress(&self) -> Progress {
+        let phase = match self.phase {
+            Phase::Aiming | Phase::Firing => Phase::Watching,
+            phase => phase,
+        };
+        Progress {
+            since: self.since,
+            signalled: self.signalled,
+            stray: self.stray,
+            draining: self.draining,
+            phase,
+            spared: self.spared.clone(),
+            rehearsed: self.rehearsed,
+            step: self.step,
+        }
+    }
+
+    /// An orphan of an earlier agent.
+    pub fn resumed(key: ProcKey, group: GroupId, progress: Progress) -> Self {
+        let Progress { since, signalled, stray, draining, phase, spared, rehearsed, step } = progress;
+        Self { signalled, draining, phase, spared, rehearsed, step, ..Self::new(key, group, since, stray) }
+    }
+
+    /// The record of its end.
+    pub fn end(group: String, proc: ProcView, signalled: Option<Signal>, since: Ns, at: Ns) -> Event {
+        match signalled {
+            Some(signal) => {
+                let took_us = at.saturating_sub(since) / 1_000;
+                Event::Reaped { group, proc, signal: signal.to_string(), took_us }
+            }
+            None => Event::Left { group, proc },
+        }
     }
 
     /// Judges a sample.

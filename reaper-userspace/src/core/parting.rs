@@ -76,7 +76,7 @@ impl Core {
             };
             // Who leaves one master leaves all of them, as the living do.
             if !groups.iter().all(adopted) {
-                self.tree.mark_left(up);
+                self.mark_left(up);
                 continue;
             }
             self.parted.remove(&key);

@@ -285,7 +285,7 @@ pub struct StopRules {
 }
 
 /// A signal by number, written without `SIG`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Signal(pub i32);
 
 impl Signal {

@@ -41,6 +41,7 @@ impl Core {
         let stop = &self.rules.groups[orphan.group].stop;
         if orphan.next_step(stop).is_none() {
             orphan.phase = Phase::Spent;
+            self.remember();
             let id = self.tree.find(key);
             let what = format!("process {} is still there after every signal of its group", key.tgid);
             let proc = id.map(|id| self.tree.view(id));
@@ -112,6 +113,7 @@ impl Core {
                 }
                 orphan.sent(at, signal, &group.stop);
                 self.reschedule(at, key);
+                self.remember_first();
             }
             Fired::Gone => {
                 let again = orphan.failed(at);
@@ -132,6 +134,9 @@ impl Core {
 
     /// Somebody else asked a member of a group to stop: it is left to finish.
     pub(super) fn on_signal_seen(&mut self, at: Ns, target: ProcKey, signal: i32, sender: u32) {
+        if self.former_agent == Some(sender) && self.former_agent_sent(at, target, Signal(signal)) {
+            return;
+        }
         let Some(id) = self.tree.find(target).filter(|_| sender != self.agent) else { return };
         let is_stop = |g: &GroupId| self.rules.groups[*g].stop.signals.contains(&Signal(signal));
         let is_worker = |g: &GroupId| {
@@ -139,6 +144,7 @@ impl Core {
         };
         if self.group_ids().any(|g| is_stop(&g) && (self.is_orphan_of(target, g) || is_worker(&g))) {
             self.asked.entry(target).or_default().entry(signal).or_insert(sender);
+            self.remember();
             self.resume_draining(at, target);
         }
     }
@@ -281,7 +287,7 @@ impl Core {
             Allowance::Opens(kills) => {
                 let (group, window) = (self.group_name(g), self.window(g));
                 self.record(now, Event::BreakerOpen { group, kills, window });
-                self.effects.push_back(Effect::Persist);
+                self.remember();
                 Err(SparedBecause::Breaker)
             }
         }
@@ -319,6 +325,7 @@ impl Core {
         let Some(orphan) = self.orphans.get_mut(&key) else { return };
         if orphan.spared.insert(because) {
             let group = orphan.group;
+            self.remember();
             self.spare(now, id, group, because);
         }
     }
@@ -374,7 +381,7 @@ impl Core {
         self.orphans.get(&key).map(|o| self.group_name(o.group)).unwrap_or_default()
     }
 
-    fn reschedule(&mut self, now: Ns, key: ProcKey) {
+    pub(super) fn reschedule(&mut self, now: Ns, key: ProcKey) {
         let Some(orphan) = self.orphans.get(&key) else { return };
         match orphan.next_look(now, self.orphans.len(), &self.rules.groups[orphan.group]) {
             Some(at) => self.schedule.set(Timer::Orphan(key), at),

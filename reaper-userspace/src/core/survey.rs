@@ -13,7 +13,7 @@ use super::fates::Loss;
 use super::ids::{Ns, ProcKey};
 use super::input::{Identified, Identity};
 use super::membership::GroupId;
-use super::records::{Event, ProcView, SparedBecause};
+use super::records::{Event, SparedBecause};
 use super::rules::Rules;
 use super::schedule::Timer;
 use super::tree::NodeId;
@@ -148,8 +148,9 @@ impl Core {
         for (g, kills) in closed {
             let (group, window) = (self.group_name(g), self.window(g));
             self.record(at, Event::BreakerClosed { group, kills, window });
-            self.effects.push_back(Effect::Persist);
         }
+        // Whoever is a master or an orphan of which group may have changed.
+        self.remember();
         if self.view == View::Clear {
             self.begin_survey();
         }
@@ -164,6 +165,7 @@ impl Core {
             self.consider_as_master(now, id, &who, true);
             met.push((id, who));
         }
+        self.tell_absent(now);
         let mut lost = Vec::new();
         for (id, who) in met {
             let key = self.tree[id].key();
@@ -180,8 +182,7 @@ impl Core {
                 self.consider_as_stray(now, id, &who);
                 continue;
             }
-            let unseen = self.unseen_loss(id, &groups);
-            lost.push(Bereaved::new(key, groups, unseen, now, self.tree[id].has_execed()));
+            lost.push(self.bereaved_unseen(now, id, groups));
         }
         for bereaved in lost {
             self.schedule.set(Timer::Bereaved(bereaved.key), now);
@@ -189,12 +190,31 @@ impl Core {
         }
     }
 
-    /// Whose death made a process masterless when nobody saw that death: its master's, else that of the next above it.
-    fn unseen_loss(&self, id: NodeId, groups: &[GroupId]) -> Option<ProcView> {
+    /// Whose death made a process masterless when nobody saw that death: its master's, else that of the next above it. If it was
+    /// kept how that one died, it is asked as ever whether the process left as daemons do.
+    fn bereaved_unseen(&self, now: Ns, id: NodeId, groups: Vec<GroupId>) -> Bereaved {
+        let node = &self.tree[id];
         let dead = |up: &NodeId| !self.tree[*up].is_live();
         let master = groups.first().and_then(|&g| self.members.lineage_master(&self.tree, id, g));
         let below = || self.tree.lineage(id).take_while(|&up| Some(up) != master).find(dead);
-        master.filter(dead).or_else(below).map(|up| self.tree.view(up))
+        let lost = master.filter(dead).or_else(below);
+        let view = lost.map(|up| self.tree.view(up));
+        let death = lost.and_then(|up| self.tree[up].death());
+        let since = death.map_or(now, |death| death.at.max(node.key().start_ns));
+        let mother = self.tree.lineage(id).next();
+        let daemon = mother.filter(|&m| self.may_have_daemonised(m)).map(|m| self.tree[m].image().session);
+        Bereaved { exec_session: daemon, ..Bereaved::new(node.key(), groups, view, since, node.has_execed()) }
+    }
+
+    /// Whether a dead process exited as the parents of daemons do, as far as that was kept: who has been forgotten since may have
+    /// been another child.
+    fn may_have_daemonised(&self, dead: NodeId) -> bool {
+        let Some(death) = self.tree[dead].death().filter(|death| death.status == 0) else { return false };
+        let outlived = |&id: &NodeId| {
+            self.tree.lineage(id).next() == Some(dead)
+                && self.tree[id].death().is_none_or(|later| later.at > death.at)
+        };
+        !self.tree[dead].had_two_of_its_image() && self.tree.all().filter(outlived).count() == 1
     }
 
     /// Design, section 2: it looks like a worker, nobody above it is a master, and it was there before the agent.
@@ -226,7 +246,7 @@ impl Core {
             for g in groups {
                 self.spare(now, id, g, SparedBecause::Detached);
             }
-            return self.tree.mark_left(id);
+            return self.mark_left(id);
         }
         self.become_orphan(now, id, &groups, &Loss { lost: None, since: now, stray: true }, who);
     }
@@ -253,6 +273,7 @@ impl Core {
                 orphan.groups = rest;
                 self.orphans.insert(key, orphan);
                 self.schedule.set(Timer::Orphan(key), now);
+                self.remember();
             }
             return;
         }

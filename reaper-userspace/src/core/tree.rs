@@ -10,6 +10,7 @@
 
 mod merge;
 mod node;
+mod recall;
 
 use std::sync::Arc;
 
@@ -17,11 +18,12 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use super::ids::{Ns, ProcKey};
-use super::input::{Exec, Exit, Fork, Identity, Parent};
+use super::input::{Death, Exec, Exit, Fork, Identity, Parent};
 use super::records::ProcView;
 pub use merge::MergeReport;
 use node::Flags;
 pub use node::{Image, Node};
+pub use recall::Known;
 
 /// A generation of tracked dead ancestors longer than this is cut short: a worker that forks its successor for ever
 /// must not be remembered for ever.
@@ -79,7 +81,7 @@ impl Tree {
     }
 
     /// A dead process that is still kept. Rarely asked for: when a child is born to it, or when records were lost.
-    fn find_dead(&self, key: ProcKey) -> Option<NodeId> {
+    pub fn find_dead(&self, key: ProcKey) -> Option<NodeId> {
         let dead = |(_, n): &(usize, &Node)| n.flags.dead && n.key == key;
         #[expect(clippy::cast_possible_truncation, reason = "see `insert`")]
         self.nodes.iter().find(dead).map(|(id, _)| NodeId(id as u32))
@@ -213,6 +215,7 @@ impl Tree {
         }
         self.live.remove(&exit.key.tgid);
         self[node].flags.dead = true;
+        self[node].death = Some(Death { at: exit.at, status: exit.status });
         Some(Exited { node, parent, moved, adopter, namespace_dies: exit.adopter == Parent::NamespaceDies })
     }
 

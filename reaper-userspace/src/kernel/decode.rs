@@ -168,7 +168,7 @@ fn parent(kind: u32, by: wire::Proc) -> Result<Parent, DecodeError> {
     }
 }
 
-fn key(process: wire::Proc) -> ProcKey {
+pub(super) fn key(process: wire::Proc) -> ProcKey {
     ProcKey { tgid: process.tgid, start_ns: process.start_ns }
 }
 

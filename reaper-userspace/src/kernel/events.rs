@@ -43,12 +43,14 @@ pub struct Events {
     seen: Losses,
     /// When [`Self::readable`] returns by itself.
     look_again: Option<Instant>,
+    /// A program has woken the agent since the last drain.
+    woken: bool,
 }
 
 impl Events {
     /// Watches `ring`.
     pub(super) fn new(ring: RingBuf<MapData>, lost: PerCpuArray<MapData, u64>) -> io::Result<Self> {
-        Ok(Self { ring: watch(ring)?, lost, seen: Losses::default(), look_again: None })
+        Ok(Self { ring: watch(ring)?, lost, seen: Losses::default(), look_again: None, woken: false })
     }
 
     /// Waits until there may be something to drain. May be dropped at any time.
@@ -58,7 +60,9 @@ impl Events {
     pub async fn readable(&mut self) -> io::Result<()> {
         let woken = async {
             // Cleared before the drain and not after it, so that a wake-up in between is not forgotten.
-            self.ring.readable_mut().await.map(|mut guard| guard.clear_ready())
+            self.ring.readable_mut().await.map(|mut guard| guard.clear_ready())?;
+            self.woken = true;
+            Ok(())
         };
         match self.look_again {
             Some(at) => timeout_at(at, woken).await.unwrap_or(Ok(())),
@@ -93,8 +97,11 @@ impl Events {
                 }
             }
         }
+        let woken = std::mem::take(&mut self.woken);
         self.look_again = match drained {
             Drained { more: true, .. } => Some(Instant::now()),
+            // Before the record that woke it there may be one that is still being written, on another CPU, without a sound.
+            Drained { records: 0, .. } if woken => Some(Instant::now() + FOLLOW_UP),
             // Nothing new; a look that is due is not forgotten for that.
             Drained { records: 0, .. } => self.look_again.filter(|&at| at > Instant::now()),
             Drained { .. } => Some(Instant::now() + FOLLOW_UP),

@@ -2,7 +2,7 @@
 //!
 //! [`Probes`] loads the programs of the crate `reaper-ebpf` and attaches them; [`Events`] hands out what they write;
 //! [`Probes::tasks`] dumps all processes. [`Observer`] looks closer at single processes, with programs that are loaded only while
-//! somebody is watched. Underneath, [`btf`] reads the kernel's type information, [`offsets`] looks up in it
+//! somebody is watched. [`Pins`] keep the programs attached while no agent runs, and [`Kept`] is what they have kept then. Underneath, [`btf`] reads the kernel's type information, [`offsets`] looks up in it
 //! where the programs find what they read, and [`decode`] turns bytes into inputs.
 //!
 //! What this module keeps true:
@@ -18,12 +18,17 @@
 pub mod btf;
 pub mod decode;
 mod events;
+mod lineage;
 mod observer;
 pub mod offsets;
+mod pins;
+mod plain;
 mod probes;
 mod tasks;
 
 pub use events::{Drained, Events, FOLLOW_UP};
+pub use lineage::Kept;
 pub use observer::{ObserveError, Observer};
+pub use pins::{PinError, Pins};
 pub use probes::{DEFAULT_RING_BYTES, LoadError, Probes, ProgramStats};
 pub use tasks::SnapshotError;

@@ -14,7 +14,7 @@ use std::fmt;
 
 use aya::maps::{HashMap, MapData, MapError, PerCpuHashMap};
 use aya::programs::{BtfTracePoint, Iter};
-use aya::{Ebpf, EbpfLoader, Pod};
+use aya::{Ebpf, EbpfLoader};
 use reaper_common::observed::{SocketKey, SocketTraffic, Transfers, Watched};
 use rustc_hash::{FxHashMap, FxHashSet};
 use thiserror::Error;
@@ -22,6 +22,7 @@ use thiserror::Error;
 use super::btf::Excerpt;
 use super::decode::{DecodeError, decode_alarms};
 use super::offsets::LENGTHS;
+use super::plain::Plain;
 use super::probes::{LoadError, missed_by, program, refused, take_map};
 use super::tasks::{SnapshotError, dump};
 use crate::core::ids::ProcKey;
@@ -339,14 +340,6 @@ fn is_socket(what: &FileKind) -> bool {
 fn map_error(map: &'static str, source: MapError) -> ObserveError {
     ObserveError::Map { map, source }
 }
-
-/// A wire struct as a key or a value of a map.
-#[derive(Clone, Copy, Debug)]
-#[repr(transparent)]
-struct Plain<T>(T);
-
-// SAFETY: a wire struct has no padding and takes any bytes, which zerocopy's derives have checked.
-unsafe impl<T: zerocopy::FromBytes + zerocopy::IntoBytes + Copy + 'static> Pod for Plain<T> {}
 
 #[cfg(test)]
 mod tests {

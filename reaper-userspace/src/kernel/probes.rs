@@ -1,6 +1,7 @@
 //! Loads the kernel programs and attaches them.
 //!
-//! They stay attached for as long as [`Probes`] lives; dropping it detaches them. Nothing is pinned.
+//! They stay attached for as long as [`Probes`] lives; dropping it detaches them, unless they were loaded with
+//! [`Probes::load_pinned`].
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -8,6 +9,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::{BtfTracePoint, Program, ProgramError};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfError, EbpfLoader};
@@ -15,13 +17,16 @@ use aya_log::EbpfLogger;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::unistd::{SysconfVar, sysconf};
 use reaper_common::layout::{self, Layout};
+use reaper_common::lineage::{KEPT, LINEAGE, UNKEPT};
 use thiserror::Error;
 use zerocopy::IntoBytes as _;
 
 use super::btf::{self, Btf, Excerpt};
 use super::events::{Events, watch};
+use super::lineage::Lineage;
 use super::observer::Observer;
 use super::offsets::{self, LENGTHS, OffsetError};
+use super::pins::{self, Generation, PinError, Pins};
 
 /// The kernel programs, or nothing (see `build.rs`).
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/reaper-ebpf"));
@@ -30,12 +35,15 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/re
 pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
 
 /// Each program on a tracepoint: its name in the object, and the tracepoint's.
-const TRACEPOINTS: [(&str, &str); 4] = [
+pub(super) const TRACEPOINTS: [(&str, &str); 4] = [
     ("process_exit", "sched_process_exit"),
     ("process_exec", "sched_process_exec"),
     ("process_fork", "sched_process_fork"),
     ("process_signal", "signal_generate"),
 ];
+
+/// The global that makes the programs keep lineages.
+static KEEP: u32 = 1;
 
 /// The program of the task iterator.
 pub(super) const ITERATOR: &str = "process_tasks";
@@ -98,6 +106,17 @@ pub enum LoadError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Something cannot be pinned, or what is pinned cannot be used.
+    #[error("pins: {0}")]
+    Pins(#[from] PinError),
+    /// A map or a link cannot be pinned.
+    #[error("pinning {name}: {source}")]
+    Pin {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        source: aya::pin::PinError,
+    },
     /// A file descriptor cannot be watched.
     #[error("watching a ring buffer: {0}")]
     Watch(#[source] io::Error),
@@ -108,6 +127,20 @@ pub enum LoadError {
 pub struct Probes {
     pub(super) ebpf: Ebpf,
     observer: Option<Observer>,
+    pub(super) pinned: Option<Pinned>,
+}
+
+/// What outlives this process.
+#[derive(Debug)]
+pub(super) struct Pinned {
+    pub(super) generation: Generation,
+    /// Held, so that the programs stay attached if somebody removes the pins.
+    links: Vec<PinnedLink>,
+    pub(super) lineage: Lineage,
+    /// There was something to go on with.
+    pub(super) found: bool,
+    /// What could not be taken up, in words.
+    pub(super) refused: Option<String>,
 }
 
 /// What a program cost so far.
@@ -130,35 +163,38 @@ impl Probes {
     /// # Errors
     /// Every [`LoadError`] but those of maps.
     pub fn load(ring_bytes: u32) -> Result<Self, LoadError> {
-        if OBJECT.is_empty() {
-            return Err(LoadError::NoPrograms);
-        }
-        check_capabilities()?;
-        let vmlinux = std::fs::read(btf::VMLINUX).map_err(LoadError::NoBtf)?;
-        let kernel = Kernel::look(&vmlinux)?;
-        drop(vmlinux);
-        raise_memlock();
+        let (ebpf, observer) = load(ring_bytes, None)?;
+        Ok(Self { ebpf, observer: Some(observer), pinned: None })
+    }
 
-        // It would parse the kernel's BTF for relocations, of which the objects have none. Making one parses it all the same:
-        // so there is one, for every load.
-        let mut loader = EbpfLoader::new();
-        let mut ebpf = loader
-            .btf(None)
-            .override_global(layout::SYMBOL, kernel.layout.as_bytes(), true)
-            .map_max_entries("EVENTS", ring_size(ring_bytes))
-            .load(OBJECT)
-            .map_err(|error| LoadError::Object(Box::new(error)))?;
-        let types = kernel.types.for_aya()?;
-        for (name, tracepoint) in TRACEPOINTS {
-            program::<BtfTracePoint>(&mut ebpf, name)?
-                .load(tracepoint, &types)
-                .map_err(|error| refused(name, error))?;
+    /// The same, and what is attached then stays attached when this process ends, and keeps every lineage: the next one to
+    /// be loaded with these pins goes on with that. If what is pinned cannot be used it is removed, and
+    /// [`Self::what_was_refused`] says so.
+    ///
+    /// # Errors
+    /// Every [`LoadError`].
+    pub fn load_pinned(ring_bytes: u32, pins: &Pins) -> Result<Self, LoadError> {
+        let (mut generation, mut found) = pins.begin()?;
+        let mut refused = found.foreign.pop().map(|version| format!("{version} is another wire version"));
+        let mut loaded = load_and_pin(ring_bytes, &generation);
+        if let Err(error) = &loaded
+            && found.lineage
+        {
+            refused = Some(error.to_string());
+            pins.remove()?;
+            (generation, found) = pins.begin()?;
+            loaded = load_and_pin(ring_bytes, &generation);
         }
-        program::<aya::programs::Iter>(&mut ebpf, ITERATOR)?
-            .load("task", &types)
-            .map_err(|error| refused(ITERATOR, error))?;
-        let observer = Some(Observer::new(loader, kernel.types, kernel.tells_traffic));
-        Ok(Self { ebpf, observer })
+        let (ebpf, observer, lineage) = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                // Nothing of an attempt is left, and nothing of a running agent's is touched.
+                generation.abandon()?;
+                return Err(error);
+            }
+        };
+        let pinned = Pinned { generation, links: Vec::new(), lineage, found: found.lineage, refused };
+        Ok(Self { ebpf, observer: Some(observer), pinned: Some(pinned) })
     }
 
     /// The observer of single processes. There is one: a second call gives none. It lives on its own.
@@ -172,7 +208,12 @@ impl Probes {
     /// [`LoadError::Program`] if the kernel refuses, or if they are attached already.
     pub fn attach(&mut self) -> Result<(), LoadError> {
         for (name, _) in TRACEPOINTS {
-            program::<BtfTracePoint>(&mut self.ebpf, name)?.attach().map_err(|error| refused(name, error))?;
+            let program = program::<BtfTracePoint>(&mut self.ebpf, name)?;
+            let link = program.attach().map_err(|error| refused(name, error))?;
+            if let Some(Pinned { generation, links, .. }) = &mut self.pinned {
+                let link = FdLink::from(program.take_link(link).map_err(|error| refused(name, error))?);
+                links.push(link.pin(generation.own(name)).map_err(|source| LoadError::Pin { name, source })?);
+            }
         }
         Ok(())
     }
@@ -217,6 +258,60 @@ impl Probes {
             .filter_map(|name| self.ebpf.program(name).map(|program| stats_of(name, program)))
             .collect::<Result<_, _>>()
     }
+}
+
+/// Loads the programs; with a generation, they keep lineages in its maps.
+fn load(ring_bytes: u32, generation: Option<&Generation>) -> Result<(Ebpf, Observer), LoadError> {
+    if OBJECT.is_empty() {
+        return Err(LoadError::NoPrograms);
+    }
+    check_capabilities()?;
+    let vmlinux = std::fs::read(btf::VMLINUX).map_err(LoadError::NoBtf)?;
+    let kernel = Kernel::look(&vmlinux)?;
+    drop(vmlinux);
+    raise_memlock();
+
+    // It would parse the kernel's BTF for relocations, of which the objects have none. Making one parses it all the same:
+    // so there is one, for every load.
+    let mut loader = EbpfLoader::new();
+    loader
+        .btf(None)
+        .override_global(layout::SYMBOL, kernel.layout.as_bytes(), true)
+        .map_max_entries("EVENTS", ring_size(ring_bytes));
+    match generation {
+        Some(generation) => {
+            // The observer has no such global.
+            loader.override_global(KEPT, &KEEP, false);
+            loader.map_pin_path(LINEAGE, generation.shared(pins::LINEAGE));
+            loader.map_pin_path(UNKEPT, generation.shared(pins::UNKEPT));
+        }
+        None => {
+            loader.map_max_entries(LINEAGE, 1);
+        }
+    }
+    let mut ebpf = loader.load(OBJECT).map_err(|error| LoadError::Object(Box::new(error)))?;
+    let types = kernel.types.for_aya()?;
+    for (name, tracepoint) in TRACEPOINTS {
+        program::<BtfTracePoint>(&mut ebpf, name)?
+            .load(tracepoint, &types)
+            .map_err(|error| refused(name, error))?;
+    }
+    program::<aya::programs::Iter>(&mut ebpf, ITERATOR)?
+        .load("task", &types)
+        .map_err(|error| refused(ITERATOR, error))?;
+    Ok((ebpf, Observer::new(loader, kernel.types, kernel.tells_traffic)))
+}
+
+/// The same, and pins what a generation reads from.
+fn load_and_pin(ring_bytes: u32, generation: &Generation) -> Result<(Ebpf, Observer, Lineage), LoadError> {
+    let (mut ebpf, observer) = load(ring_bytes, Some(generation))?;
+    for (map, name) in [("EVENTS", pins::RING), ("LOST", pins::LOST)] {
+        let found = ebpf.map(map);
+        let found = found.ok_or_else(|| LoadError::Map { map, reason: "not in the object".to_owned() })?;
+        found.pin(generation.own(name)).map_err(|source| LoadError::Pin { name, source })?;
+    }
+    let lineage = Lineage::new(take_map(&mut ebpf, LINEAGE)?, take_map(&mut ebpf, UNKEPT)?);
+    Ok((ebpf, observer, lineage))
 }
 
 /// What the programs need to know of the running kernel.

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use reaper::core::Core;
 use reaper::core::effect::Effect;
 use reaper::core::ids::{MS, Ns, ProcKey, SECOND};
 use reaper::core::input::{Fired, Identified, Identity, Input, Parent, Sampled, Task};
+use reaper::core::memory::Memory;
 use reaper::core::records::{Event, Record};
 use reaper::core::rules::{Rules, Signal, When};
 use reaper::core::sample::Depth;
+use reaper::core::{Core, GroupStatus};
 
 use super::kernel::{Kernel, News, Who};
 use super::oracle::{Oracle, Shot};
@@ -21,13 +22,13 @@ const LOOK: Ns = 20_000;
 
 /// What is in the ring buffer, and what should have been.
 #[derive(Clone, Debug)]
-enum Entry {
+pub(super) enum Entry {
     Written { input: Input, adopter: Option<ProcKey>, replay: bool },
     Dropped { input: Input, adopter: Option<ProcKey> },
 }
 
 #[derive(Debug, Default)]
-struct Dump {
+pub(super) struct Dump {
     at: Ns,
     rows: Vec<Task>,
     next_pid: u32,
@@ -67,18 +68,26 @@ pub struct Host {
     pub story: Vec<String>,
     pub fired: Vec<(Ns, ProcKey, Signal)>,
     pub ever_lossy: bool,
-    entries: VecDeque<Entry>,
-    lost: u64,
-    dump: Option<Dump>,
+    pub(super) entries: VecDeque<Entry>,
+    pub(super) lost: u64,
+    pub(super) dump: Option<Dump>,
     attached: bool,
     configured: bool,
-    announced: Option<(u32, String, String)>,
+    pub(super) announced: Option<(u32, String, String)>,
     open_orphans: BTreeMap<(u32, Ns), String>,
-    held: BTreeSet<ProcKey>,
-    watched: BTreeSet<ProcKey>,
+    pub(super) held: BTreeSet<ProcKey>,
+    pub(super) watched: BTreeSet<ProcKey>,
     /// Whom the core has called a master: it may have looked in another order than the oracle.
     called_masters: BTreeSet<ProcKey>,
     looks: Vec<(Ns, ProcKey, Identity, bool)>,
+    /// No agent runs.
+    pub away: bool,
+    /// The agent dies with its next signal, before it can keep that it has sent it.
+    pub dies_at_signal: bool,
+    /// What an agent has kept: groups that are armed, breakers that are open, and the rest.
+    pub(super) kept: (Vec<String>, Vec<String>, Memory),
+    /// Signals that no agent has read yet.
+    pub(super) unread: Vec<Input>,
 }
 
 impl Host {
@@ -110,6 +119,10 @@ impl Host {
             watched: BTreeSet::new(),
             called_masters: BTreeSet::new(),
             looks: Vec::new(),
+            away: false,
+            dies_at_signal: false,
+            kept: Default::default(),
+            unread: Vec::new(),
         }
     }
 
@@ -124,6 +137,7 @@ impl Host {
     /// The programs are attached and the dump begins; [`Self::dump_some`] goes on with it.
     pub fn attach(&mut self) {
         self.kernel.take_news();
+        self.kernel.keep_lineages();
         self.attached = true;
         self.tell("the agent attaches");
         self.configure(self.rules.clone());
@@ -134,9 +148,12 @@ impl Host {
         let now = self.kernel.now;
         self.rules = rules.clone();
         self.oracle.configure(now, rules.clone());
-        let input =
-            Input::Configured { at: now, rules: Arc::new(rules), armed: Vec::new(), broken: Vec::new() };
-        self.hand(input);
+        self.hand(Input::Configured {
+            at: now,
+            rules: Arc::new(rules),
+            armed: Vec::new(),
+            broken: Vec::new(),
+        });
         self.configured = true;
         self.pump();
     }
@@ -181,7 +198,7 @@ impl Host {
     pub fn pump(&mut self) {
         loop {
             self.collect();
-            if self.dump.is_some() {
+            if self.dump.is_some() || self.away {
                 return;
             }
             if self.serve() {
@@ -196,7 +213,7 @@ impl Host {
     }
 
     /// Writes what has happened into the ring buffer.
-    fn collect(&mut self) {
+    pub(super) fn collect(&mut self) {
         for News { mut input, adopter } in self.kernel.take_news() {
             if !self.attached {
                 continue;
@@ -245,7 +262,7 @@ impl Host {
     }
 
     /// Tells the oracle.
-    fn enlighten(&mut self, input: &Input, adopter: Option<ProcKey>, blurred: bool) {
+    pub(super) fn enlighten(&mut self, input: &Input, adopter: Option<ProcKey>, blurred: bool) {
         match input {
             Input::Fork(fork) => self.oracle.fork(fork, blurred),
             Input::Exec(exec) => self.oracle.exec(exec, blurred),
@@ -262,7 +279,7 @@ impl Host {
         }
     }
 
-    fn hand(&mut self, input: Input) {
+    pub(super) fn hand(&mut self, input: Input) {
         let now = self.kernel.now;
         if std::env::var_os("SIM_TRACE").is_some() && !matches!(input, Input::Configured { .. }) {
             self.tell(format!("  in: {}", serde_json::to_string(&input).unwrap_or_default()));
@@ -308,13 +325,19 @@ impl Host {
                 }
             }
             Effect::Resync => self.begin_dump(),
-            Effect::Persist => {}
+            Effect::Persist => {
+                let status = self.core.status();
+                let named = |open: fn(&GroupStatus) -> bool| {
+                    status.iter().filter(|g| open(g)).map(|g| g.name.clone()).collect::<Vec<_>>()
+                };
+                self.kept = (named(|g| g.armed), named(|g| g.breaker_open), self.core.memory());
+            }
         }
         true
     }
 
     /// Looks that follow each other count as one, elders first: when everybody is looked at, nobody is judged before.
-    fn tell_looks(&mut self) {
+    pub(super) fn tell_looks(&mut self) {
         let mut looks = std::mem::take(&mut self.looks);
         looks.sort_by_key(|(_, key, ..)| key.start_ns);
         for (at, key, who, clear) in looks {
@@ -396,6 +419,9 @@ impl Host {
         self.fired.push((now, key, signal));
         self.kernel.signal(who, signal.0, self.kernel.agent);
         self.collect();
+        if self.dies_at_signal {
+            return self.crash();
+        }
         self.hand(Input::Fired { key, at: self.kernel.now, outcome: Fired::Sent });
     }
 
@@ -434,7 +460,7 @@ impl Host {
         self.log.push(record);
     }
 
-    fn begin_dump(&mut self) {
+    pub(super) fn begin_dump(&mut self) {
         if self.dump.is_none() {
             self.dump = Some(Dump { at: self.kernel.now, rows: Vec::new(), next_pid: 0 });
         }
@@ -486,6 +512,9 @@ impl Host {
         self.oracle.row_parents(&parents);
         let took_ns = self.kernel.now - dump.at;
         self.hand(Input::Snapshot { at: dump.at, took_ns, tasks: dump.rows });
+        for signal in std::mem::take(&mut self.unread) {
+            self.hand(signal);
+        }
         while let Some(entry) = self.entries.pop_front() {
             self.deliver(entry);
         }
@@ -557,6 +586,8 @@ impl Host {
     /// Nothing happens any more; what has to be done is done within bounded time, and then the agent sleeps.
     pub fn come_to_rest(&mut self) {
         self.tell("nothing happens any more");
+        self.restart();
+        self.dies_at_signal = false;
         let double = self.stream.double;
         self.stream = Stream { double, ..Stream::default() };
         self.finish_dump();
@@ -634,22 +665,6 @@ impl Host {
             up = self.kernel.parent(above);
         }
         false
-    }
-
-    /// The same inputs into another core give the same effects.
-    pub fn check_replay(&self) {
-        let mut core = Core::new(self.kernel.procs[self.kernel.agent].key.tgid);
-        for traffic in &self.traffic {
-            match traffic {
-                Traffic::In(now, input) => core.handle(*now, (**input).clone()),
-                Traffic::Out(effect) => {
-                    let again = core.poll_effect();
-                    if again.as_ref() != effect.as_deref() {
-                        self.fail(&format!("a replay gives {again:?} instead of {effect:?}"));
-                    }
-                }
-            }
-        }
     }
 
     pub fn fail(&self, why: &str) -> ! {

@@ -9,7 +9,9 @@
 use std::sync::Arc;
 
 use reaper::core::ids::{MS, Ns, ProcKey};
-use reaper::core::input::{Exec, Exit, Fork, Identified, Identity, Input, Parent, Sampled, Task};
+use reaper::core::input::{
+    Birth as Kept, Death, Exec, Exit, Fork, Identified, Identity, Input, Parent, Sampled, Task,
+};
 use reaper::core::sample::{Address, Depth, File, FileKind, Sample, Source, Thread, Wait};
 
 /// Between the exit tracepoint and the reparenting of the children.
@@ -76,6 +78,8 @@ pub struct Proc {
     /// When the last of its work ended, or the last of its children went.
     pub busy_until: Ns,
     pub died: Ns,
+    /// What the programs keep of it.
+    pub kept: Option<Kept>,
     due: Option<Ns>,
     next_tid: u32,
 }
@@ -99,6 +103,8 @@ pub struct Kernel {
     pub procs: Vec<Proc>,
     spaces: Vec<PidNs>,
     pub pid_max: u32,
+    /// The programs are attached.
+    pub keeps: bool,
     last_pid: u32,
     news: Vec<News>,
     /// Whoever sends signals for reaper.
@@ -133,6 +139,7 @@ impl Kernel {
             procs: Vec::new(),
             spaces: vec![PidNs { parent: None, child_reaper: 0 }],
             pid_max,
+            keeps: false,
             last_pid: 0,
             news: Vec::new(),
             agent: 0,
@@ -286,9 +293,24 @@ impl Kernel {
             job: None,
             asked: false,
             busy_until: self.now,
+            kept: None,
             due: None,
             next_tid: 1,
             ..mother.clone()
+        };
+        let kept = parent.and_then(|p| self.procs[p].kept);
+        let child = Proc {
+            kept: (self.keeps && !child.kernel_thread).then(|| Kept {
+                key: child.key,
+                parent: parent.map(|p| self.procs[p].key),
+                birth_session: child.session,
+                exec_at: kept.map_or(0, |k| k.exec_at),
+                exec_session: kept.map_or(child.session, |k| k.exec_session),
+                execed: false,
+                dumped: false,
+                death: None,
+            }),
+            ..child
         };
         self.procs.push(child);
         if birth == Birth::NewNs {
@@ -321,6 +343,10 @@ impl Kernel {
         p.exe = format!("/bin/{}", program.comm).into();
         p.job = None;
         p.busy_until = p.busy_until.min(now);
+        let session = p.session;
+        if let Some(kept) = &mut p.kept {
+            (kept.exec_at, kept.exec_session, kept.execed) = (now, session, true);
+        }
         let input = Input::Exec(Exec {
             at: now,
             key: p.key,
@@ -422,6 +448,9 @@ impl Kernel {
         let now = self.now;
         self.procs[who].life = Life::Dying;
         self.procs[who].died = now;
+        if let Some(kept) = &mut self.procs[who].kept {
+            kept.death = Some(Death { at: now, status });
+        }
         self.procs[who].due = Some(now + EXIT_NOTIFY);
         self.procs[who].job = None;
         if let Some(parent) = self.procs[who].real_parent {
@@ -634,6 +663,7 @@ impl Proc {
             asked: false,
             busy_until: 0,
             died: 0,
+            kept: None,
             due: None,
             next_tid: 1,
         }

@@ -11,6 +11,8 @@
 )]
 
 pub mod agent;
+pub mod kept;
 pub mod kernel;
 pub mod oracle;
+pub mod restart;
 pub mod rules;

@@ -800,8 +800,13 @@ impl Oracle {
     /// death, whichever came later.
     fn since_when(&self, id: Id, g: G, loss: &Loss) -> Ns {
         let life = &self.lives[id];
-        let master = self.lineage_master(id, g).filter(|&m| !self.lives[m].alive);
-        master.map_or(loss.since, |m| loss.since.min(self.lives[m].died.max(life.key.start_ns)))
+        let dead = |&up: &Id| !self.lives[up].alive;
+        let master = self.lineage_master(id, g);
+        // Or from that of the one between them, where the core learns of both only afterwards.
+        let line = std::iter::successors(life.mother, |&up| self.lives[up].mother);
+        let between = || line.take_while(|&up| Some(up) != master).find(dead);
+        let lost = master.filter(dead).or_else(between);
+        lost.map_or(loss.since, |up| loss.since.min(self.lives[up].died.max(life.key.start_ns)))
     }
 
     /// Those that must be stopped sooner or later, and the group that must do it: what is certain only.

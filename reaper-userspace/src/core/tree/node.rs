@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::NodeId;
 use crate::core::ids::{Ns, ProcKey};
+use crate::core::input::Death;
 
 /// What exec gave a process and fork passed on. Two processes run the same image if it is the same allocation.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,6 +45,7 @@ pub struct Node {
     pub(super) parent_asked: u8,
     /// When its identity was last read from /proc; 0 is never.
     pub checked_at: Ns,
+    pub(super) death: Option<Death>,
     pub(super) flags: Flags,
 }
 
@@ -86,6 +88,10 @@ impl Node {
     /// Whether it is alive.
     pub fn is_live(&self) -> bool {
         !self.flags.dead
+    }
+    /// When and how it died, if it did.
+    pub fn death(&self) -> Option<Death> {
+        self.death
     }
     /// Whether it is a kernel thread.
     pub fn is_kernel_thread(&self) -> bool {
@@ -180,6 +186,7 @@ impl Node {
             parting: None,
             parent_asked: 0,
             checked_at: 0,
+            death: None,
             flags: Flags::default(),
         }
     }

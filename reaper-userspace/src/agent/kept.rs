@@ -1,0 +1,58 @@
+//! Beginning where the agent before this one ended: with what the kernel has kept, if it could be pinned.
+
+use anyhow::Context as _;
+
+use super::state::StateDir;
+use super::{Agent, Settings};
+use crate::clock;
+use crate::config::AgentSettings;
+use crate::core::input::Input;
+use crate::kernel::{Kept, LoadError, Pins, Probes};
+
+/// Loads the programs, pinned if that can be.
+pub(super) fn load(settings: &Settings, config: &AgentSettings, state: &StateDir) -> anyhow::Result<Probes> {
+    if settings.unpinned {
+        return Ok(Probes::load(config.ring)?);
+    }
+    let pinned = || Probes::load_pinned(config.ring, &Pins::of(&config.state)?);
+    let why = match state.is_own().then(pinned) {
+        Some(Ok(probes)) => return Ok(probes),
+        Some(Err(e @ (LoadError::Pins(_) | LoadError::Pin { .. }))) => e.to_string(),
+        Some(Err(e)) => return Err(e.into()),
+        None => format!("another agent has the state directory {}", config.state.display()),
+    };
+    tracing::warn!(
+        "the programs are not pinned, so what happens while no agent runs will not be known: {why}"
+    );
+    Ok(Probes::load(config.ring)?)
+}
+
+/// What was kept while no agent ran, and what there is to say if that is not known.
+pub(super) fn take_over(probes: &mut Probes) -> (Option<Kept>, Option<String>) {
+    let fresh = "begins afresh: what happened while no agent ran is not known";
+    let refused =
+        probes.what_was_refused().map(|why| format!("{fresh}; what is pinned cannot be used: {why}"));
+    match probes.take_over() {
+        Ok(kept) => (kept, refused),
+        Err(e) => (None, Some(format!("{fresh}: {e}"))),
+    }
+}
+
+impl Agent {
+    /// The first dump, over what the kernel has kept since the agent before this one.
+    pub(super) fn begin(&mut self, kept: Option<Kept>) -> anyhow::Result<()> {
+        let at = clock::now();
+        let kept = kept.unwrap_or_default();
+        let memory = std::mem::take(&mut self.state.memory);
+        self.core.handle(at, Input::Remembered { births: kept.births, memory, lost: kept.lost });
+        let live = self.dump(kept.asked)?;
+        if let Err(e) = self.probes.clear_kept(&live, at) {
+            tracing::warn!("what is kept of the dead cannot be cleared away: {e}");
+        }
+        // Whoever's row came before its parent's has been counted as its child by nobody.
+        if self.probes.is_pinned() {
+            self.probes.tasks().context("cannot dump all processes")?;
+        }
+        Ok(())
+    }
+}

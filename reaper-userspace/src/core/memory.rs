@@ -1,0 +1,287 @@
+//! What outlives the agent of what the core knows, and how the next one takes it up.
+//!
+//! The kernel keeps who was born of whom (`tree/recall.rs`). What only the agent knows is here: who was a master, who had left
+//! its group, how far the stopping of each orphan has come, who was asked to stop, how many were stopped of late. It is kept
+//! whenever it changes, and a signal is kept right after it was sent: if the agent dies in between, the kernel's record of the
+//! signal is still unread, and says the same.
+//!
+//! Groups are known by their patterns, not by their names alone: with others it is decided anew who belongs to them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Core;
+use super::effect::Effect;
+use super::ids::{Ns, ProcKey};
+use super::input::{Birth, Death, Exit};
+use super::lineage::code_and_signal;
+use super::membership::{GroupId, Reign};
+use super::orphan::{Orphan, Phase, Progress};
+use super::records::{Event, ProcView};
+use super::rules::{Group, Matcher, Signal};
+use super::schedule::Timer;
+use super::tree::{Known, NodeId};
+
+/// What one agent leaves to the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The pid of the agent: what it has sent is no one else's signal.
+    agent: u32,
+    groups: Vec<GroupMemory>,
+    masters: Vec<MasterMemory>,
+    left: Vec<ProcKey>,
+    orphans: Vec<OrphanMemory>,
+    /// Who was asked to stop: with which signals, and by whom.
+    asked: Vec<(ProcKey, Vec<(i32, u32)>)>,
+}
+
+/// A group, to which the others refer by its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct GroupMemory {
+    name: String,
+    master: String,
+    worker: Option<String>,
+    /// When orphans were stopped that still count for the breaker.
+    kills: Vec<Ns>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct MasterMemory {
+    key: ProcKey,
+    group: usize,
+    reign: Reign,
+    proc: ProcView,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct OrphanMemory {
+    key: ProcKey,
+    groups: Vec<usize>,
+    acting: usize,
+    progress: Progress,
+    proc: ProcView,
+}
+
+/// What was kept, until the first dump is in.
+#[derive(Debug)]
+pub(super) struct Remembered {
+    births: Vec<Birth>,
+    memory: Memory,
+}
+
+/// A master that was gone when the agent came back.
+#[derive(Debug)]
+pub(super) struct Absent {
+    group: GroupId,
+    key: ProcKey,
+    proc: ProcView,
+    /// If it is in somebody's lineage.
+    death: Option<Death>,
+}
+
+impl Core {
+    /// What the next agent will have to know.
+    pub fn memory(&self) -> Memory {
+        let source = Matcher::source;
+        let group = |(g, group): (GroupId, &Group)| GroupMemory {
+            name: group.name.clone(),
+            master: source(&group.master),
+            worker: group.worker.as_ref().map(source),
+            kills: self.groups[g].breaker.kills(),
+        };
+        let mut memory = Memory {
+            agent: self.agent,
+            groups: self.rules.groups.iter().enumerate().map(group).collect(),
+            asked: self
+                .asked
+                .iter()
+                .map(|(key, asked)| (*key, asked.iter().map(|(signal, by)| (*signal, *by)).collect()))
+                .collect(),
+            ..Memory::default()
+        };
+        for id in self.tree.all() {
+            let key = self.tree[id].key();
+            let masters = self.members.reigns_of(key);
+            memory.masters.extend(masters.map(|(group, reign)| MasterMemory {
+                key,
+                group,
+                reign,
+                proc: self.tree.view(id),
+            }));
+            if self.tree[id].has_left() {
+                memory.left.push(key);
+            }
+            if let Some(orphan) = self.orphans.get(&key).filter(|_| self.tree[id].is_live()) {
+                memory.orphans.push(OrphanMemory {
+                    key,
+                    groups: orphan.groups.clone(),
+                    acting: orphan.group,
+                    progress: orphan.progress(),
+                    proc: self.tree.view(id),
+                });
+            }
+        }
+        memory
+    }
+
+    /// Something has changed that the next agent will have to know.
+    pub(super) fn remember(&mut self) {
+        if !std::mem::replace(&mut self.persisting, true) {
+            self.effects.push_back(Effect::Persist);
+        }
+    }
+
+    /// The same for what must be kept before anything else is done.
+    pub(super) fn remember_first(&mut self) {
+        self.persisting = true;
+        self.effects.push_front(Effect::Persist);
+    }
+
+    pub(super) fn on_remembered(&mut self, now: Ns, births: Vec<Birth>, memory: Memory, lost: u64) {
+        if lost > 0 {
+            self.record(now, Event::EventsLost { count: lost });
+        }
+        self.former_agent = (memory.agent != 0).then_some(memory.agent);
+        self.remembered = Some(Box::new(Remembered { births, memory }));
+    }
+
+    /// The first dump has been taken up: what was kept comes over it.
+    pub(super) fn recall(&mut self, now: Ns) {
+        let Some(remembered) = self.remembered.take() else { return };
+        let Remembered { births, memory } = *remembered;
+        let same_masters: Vec<Option<GroupId>> =
+            memory.groups.iter().map(|g| self.group_with(g, false)).collect();
+        let same_workers: Vec<Option<GroupId>> =
+            memory.groups.iter().map(|g| self.group_with(g, true)).collect();
+        let to = |groups: &[Option<GroupId>], old: usize| groups.get(old).copied().flatten();
+        let known = Known {
+            masters: memory
+                .masters
+                .iter()
+                .filter(|m| to(&same_masters, m.group).is_some())
+                .map(|m| m.key)
+                .collect(),
+            left: memory.left.iter().copied().collect(),
+        };
+        let tombstones = self.tree.recall(&births, &known);
+        for master in memory.masters {
+            if let Some(group) = to(&same_masters, master.group) {
+                self.recall_master(group, master, &tombstones);
+            }
+        }
+        for (key, asked) in memory.asked {
+            if self.tree.find(key).is_some() {
+                self.asked.insert(key, asked.into_iter().collect());
+            }
+        }
+        for orphan in memory.orphans {
+            let groups: Vec<GroupId> = orphan.groups.iter().filter_map(|&g| to(&same_workers, g)).collect();
+            self.recall_orphan(now, orphan, groups, &same_workers);
+        }
+        for (old, group) in memory.groups.into_iter().enumerate() {
+            if let Some(g) = to(&same_masters, old) {
+                group.kills.into_iter().for_each(|at| self.groups[g].breaker.count(at));
+            }
+        }
+    }
+
+    fn recall_master(
+        &mut self,
+        group: GroupId,
+        master: MasterMemory,
+        tombstones: &BTreeMap<ProcKey, NodeId>,
+    ) {
+        let MasterMemory { key, reign, proc, .. } = master;
+        let live = self.tree.find(key);
+        let tombstone = tombstones.get(&key).copied();
+        if let Some(dead) = tombstone {
+            self.tree.describe(dead, &proc);
+        }
+        if let Some(id) = live.or(tombstone) {
+            self.members.restore(&mut self.tree, id, group, reign, live.is_some());
+        }
+        if reign.reigning && live.is_none() {
+            let death = tombstone.and_then(|dead| self.tree[dead].death());
+            self.absent.push(Absent { group, key, proc, death });
+        }
+    }
+
+    fn recall_orphan(
+        &mut self,
+        now: Ns,
+        orphan: OrphanMemory,
+        groups: Vec<GroupId>,
+        same: &[Option<GroupId>],
+    ) {
+        let OrphanMemory { key, acting, progress, proc, .. } = orphan;
+        if groups.is_empty() {
+            // Whatever becomes of it, what the agent has sent is not sent again.
+            if let Some(signal) = progress.signalled.filter(|_| self.tree.find(key).is_some()) {
+                self.asked.entry(key).or_default().insert(signal.0, self.agent);
+            }
+            return;
+        }
+        let group = self.acting_group(&groups);
+        let mut resumed = Orphan::resumed(key, group, progress);
+        if same.get(acting).copied().flatten() != Some(group) {
+            resumed = resumed.passed_to(group, &self.rules.groups[group].stop);
+        }
+        resumed.groups = groups;
+        if self.tree.find(key).is_none() {
+            return self.gone.push((resumed, proc));
+        }
+        self.orphans.insert(key, resumed);
+        self.resume_draining(now, key);
+        self.schedule.set(Timer::Orphan(key), now);
+    }
+
+    /// The orphans that went while no agent was there, once every signal of the former agent has been read.
+    pub(super) fn tell_gone(&mut self, now: Ns) {
+        for (orphan, proc) in std::mem::take(&mut self.gone) {
+            let group = self.group_name(orphan.group);
+            self.record(now, Orphan::end(group, proc, orphan.signalled, orphan.since, now));
+        }
+    }
+
+    /// A signal of the former agent that it did not read any more. If it died before it could keep that it had sent it, this
+    /// says so. False if it is somebody else's, who has the pid of that agent now.
+    pub(super) fn former_agent_sent(&mut self, at: Ns, target: ProcKey, signal: Signal) -> bool {
+        let gone = self.gone.iter_mut().map(|(orphan, _)| orphan).find(|orphan| orphan.key == target);
+        let Some(orphan) = self.orphans.get_mut(&target).or(gone) else { return false };
+        let stop = &self.rules.groups[orphan.group].stop;
+        let due = orphan.next_step(stop).filter(|_| orphan.phase == Phase::Watching);
+        if due.is_none_or(|(_, next)| next != signal) {
+            return orphan.signalled == Some(signal);
+        }
+        if orphan.signalled.is_none() {
+            self.groups[orphan.group].breaker.count(at);
+        }
+        orphan.sent(at, signal, stop);
+        self.reschedule(at, target);
+        self.remember();
+        true
+    }
+
+    /// The masters that died while no agent was there: told when everybody has been looked at, as then it is known whose
+    /// workers they left.
+    pub(super) fn tell_absent(&mut self, now: Ns) {
+        for Absent { group, key, proc, death } in std::mem::take(&mut self.absent) {
+            let Death { at, status } = death.unwrap_or(Death { at: now, status: Exit::UNSEEN });
+            let workers = self.tree.find_dead(key).map_or(0, |id| self.left_behind(group, id));
+            let (code, signal) = code_and_signal(status);
+            let group = self.group_name(group);
+            self.record(at, Event::MasterLost { group, proc, workers, code, signal });
+        }
+        self.remember();
+    }
+
+    /// The group of now that has the same patterns.
+    fn group_with(&self, memory: &GroupMemory, workers: bool) -> Option<GroupId> {
+        self.rules.groups.iter().position(|group| {
+            group.name == memory.name
+                && group.master.source() == memory.master
+                && (!workers || group.worker.as_ref().map(Matcher::source) == memory.worker)
+        })
+    }
+}

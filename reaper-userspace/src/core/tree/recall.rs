@@ -1,0 +1,158 @@
+//! Lineage that the kernel has kept while no agent ran, laid over the first dump.
+//!
+//! A dump shows who is alive and below whom. What was kept says who forked whom, dead or alive, and in which image everybody
+//! runs. Of the dead come back those that lead to somebody who was a master: of the others nobody knows what they were.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{Flags, Image, Node, NodeId, Tree};
+use crate::core::ids::ProcKey;
+use crate::core::input::Birth;
+use crate::core::records::ProcView;
+
+/// What was known of processes besides their births.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Who was a master of a group that is still there.
+    pub masters: BTreeSet<ProcKey>,
+    /// Who had left its group on purpose.
+    pub left: BTreeSet<ProcKey>,
+}
+
+/// Who is above a process, as far as it was kept.
+struct Line<'b> {
+    /// The dead ones between it and the next live one that are to be remembered, nearest first.
+    dead: Vec<&'b Birth>,
+    /// The next live one, if all below it are remembered.
+    top: Option<NodeId>,
+}
+
+impl Tree {
+    /// Takes up what was kept. Returns the dead processes that came back.
+    pub fn recall(&mut self, births: &[Birth], known: &Known) -> BTreeMap<ProcKey, NodeId> {
+        let book: BTreeMap<ProcKey, &Birth> = births.iter().map(|b| (b.key, b)).collect();
+        let mut living: Vec<(ProcKey, NodeId)> = self.live().map(|id| (self[id].key, id)).collect();
+        // By start: parents have their image before their children ask for it.
+        living.sort_unstable_by_key(|(key, _)| (key.start_ns, key.tgid));
+        let mut tombstones = BTreeMap::new();
+        for (key, id) in living {
+            self[id].flags.left |= known.left.contains(&key);
+            let Some(&birth) = book.get(&key) else { continue };
+            let line = self.line(birth, &book, known);
+            let above = line
+                .dead
+                .iter()
+                .rev()
+                .fold(line.top, |above, dead| Some(self.tombstone(dead, above, known, &mut tombstones)));
+            // Among dead ones of whom nothing is remembered there may have been anybody: then the dump is all there is to go by.
+            if above.is_some() {
+                self.set_born_of(id, above);
+            }
+            self[id].flags.lineage_unknown = birth.dumped || above.is_none();
+            // Whose birth the kernel has seen was not orphaned before anybody looked.
+            self[id].flags.born_in_sight = !birth.dumped;
+            self[id].flags.execed = birth.execed;
+            self[id].birth_session = birth.birth_session;
+            if let Some(image) = self.image_of(id, birth) {
+                self.change_image(id, image);
+            }
+        }
+        tombstones
+    }
+
+    /// What was known of the looks of a dead process that came back.
+    pub fn describe(&mut self, id: NodeId, who: &ProcView) {
+        let node = &mut self[id];
+        node.comm = who.comm.clone();
+        node.exe = who.exe.clone();
+        node.argv = who.argv.clone();
+        node.uid = who.uid;
+    }
+
+    /// Every process, those included that are dead and remembered.
+    pub fn all(&self) -> impl Iterator<Item = NodeId> + '_ {
+        #[expect(clippy::cast_possible_truncation, reason = "see `insert`")]
+        self.nodes.iter().map(|(id, _)| NodeId(id as u32))
+    }
+
+    fn line<'b>(&self, birth: &Birth, book: &BTreeMap<ProcKey, &'b Birth>, known: &Known) -> Line<'b> {
+        let (mut dead, mut top, mut up) = (Vec::new(), None, birth.parent);
+        while let Some(key) = up
+            && dead.len() < book.len()
+        {
+            top = self.find(key).filter(|&id| !self[id].flags.provisional);
+            match book.get(&key).filter(|_| top.is_none()) {
+                Some(&entry) => {
+                    dead.push(entry);
+                    up = entry.parent;
+                }
+                None => break,
+            }
+        }
+        let reigned_above = top.is_some_and(|top| self.descends_from_a_master(self[top].key, book, known));
+        let remembered = match dead.iter().rposition(|b| known.masters.contains(&b.key)) {
+            _ if reigned_above => dead.len(),
+            Some(last) => last + 1,
+            None => 0,
+        };
+        let top = top.filter(|_| remembered == dead.len());
+        dead.truncate(remembered);
+        Line { dead, top }
+    }
+
+    /// Whether a process, or one above it in its lineage, was a master.
+    fn descends_from_a_master(&self, key: ProcKey, book: &BTreeMap<ProcKey, &Birth>, known: &Known) -> bool {
+        let line = std::iter::successors(Some(key), |key| book.get(key).and_then(|b| b.parent));
+        line.take(book.len() + 1).any(|key| known.masters.contains(&key))
+    }
+
+    /// The node of a dead process, with the one above it as its mother.
+    fn tombstone(
+        &mut self,
+        birth: &Birth,
+        above: Option<NodeId>,
+        known: &Known,
+        tombstones: &mut BTreeMap<ProcKey, NodeId>,
+    ) -> NodeId {
+        if let Some(&there) = tombstones.get(&birth.key) {
+            return there;
+        }
+        let node = Node {
+            birth_session: birth.birth_session,
+            session: birth.birth_session,
+            death: birth.death,
+            flags: Flags {
+                dead: true,
+                tracked: true,
+                lineage_unknown: birth.dumped,
+                execed: birth.execed,
+                left: known.left.contains(&birth.key),
+                ..Flags::default()
+            },
+            ..Node::new(birth.key, Arc::from(""))
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "see `insert`")]
+        let id = NodeId(self.nodes.insert(node) as u32);
+        tombstones.insert(birth.key, id);
+        self.set_born_of(id, above);
+        if let Some(image) = self.image_of(id, birth) {
+            self[id].image = image;
+        }
+        id
+    }
+
+    /// The image that a process runs: its mother's if it has not exec'd since. `None` if nobody saw it.
+    fn image_of(&self, id: NodeId, birth: &Birth) -> Option<Arc<Image>> {
+        if birth.exec_at == 0 {
+            return None;
+        }
+        let mother = self[id].born_of.map(|m| &self[m].image);
+        let inherited = mother.filter(|image| !birth.execed && image.exec_at == birth.exec_at);
+        Some(
+            inherited
+                .cloned()
+                .unwrap_or_else(|| Arc::new(Image { exec_at: birth.exec_at, session: birth.exec_session })),
+        )
+    }
+}
