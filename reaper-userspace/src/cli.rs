@@ -3,8 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::cmd::{
-    check::CheckArgs, demo::DemoArgs, demo_actor::ActorArgs, doctor::DoctorArgs, profiles::ProfilesArgs,
-    replay::ReplayArgs, report::ReportArgs, run::RunArgs, tail::TailArgs,
+    check::CheckArgs, completions::CompletionsArgs, demo::DemoArgs, demo_actor::ActorArgs,
+    doctor::DoctorArgs, explain::ExplainArgs, man::ManArgs, orphans::OrphansArgs, profiles::ProfilesArgs,
+    replay::ReplayArgs, report::ReportArgs, run::RunArgs, tail::TailArgs, top::TopArgs, tree::TreeArgs,
 };
 use crate::output::{ColorChoice, OutputFormat};
 
@@ -42,6 +43,18 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Write one HTML page about an event log
     Report(ReportArgs),
+    /// Show the process tree with everybody's role
+    Tree(TreeArgs),
+    /// List the orphans, and what comes next for each
+    Orphans(OrphansArgs),
+    /// Say what a process is, what was seen of it, what would happen and why
+    Explain(ExplainArgs),
+    /// Watch groups, masters and orphans live
+    Top(TopArgs),
+    /// Print a shell's completions
+    Completions(CompletionsArgs),
+    /// Print a manual page
+    Man(ManArgs),
     /// A process of the demo.
     #[command(hide = true)]
     DemoActor(ActorArgs),

@@ -1,6 +1,8 @@
 //! What every command that prints shares: the two global flags, text from processes made safe, and stdout that may go
 //! away. Nothing here knows what is printed.
 
+mod text;
+
 use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
@@ -8,6 +10,8 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+pub use text::{Terminal, Text, fit, pad, width_of, wrap};
 
 /// `--output`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -71,6 +75,15 @@ pub fn escape(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(safe)
+}
+
+/// How wide the terminal is that stdout goes to, columns: `COLUMNS` if that says so, else what the terminal says. `None` if
+/// stdout is no terminal, or it does not tell: then nothing is cut.
+pub fn terminal_width() -> Option<usize> {
+    let stdout = io::stdout();
+    let told = rustix::termios::tcgetwinsize(&stdout).ok()?.ws_col;
+    let columns = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
+    columns.or(Some(usize::from(told))).filter(|&columns| columns > 0)
 }
 
 /// Lets `print` write to stdout, buffered, and flushes. A reader that went away (`reaper tail | head`) is no error:

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use reaper::agent::socket;
+use reaper::agent::client;
 use reaper::kernel::Pins;
 use reaper_tests::agent::{Agent, binary, is_shot, run_to_end};
 use reaper_tests::config::Config;
@@ -269,7 +269,7 @@ fn an_upgrade_keeps_what_was_armed_and_counted() {
     assert!(!orphaned.flag("stray"), "{orphaned:?}");
     agent.wait_for("breaker_open", |r| r.kind() == "breaker_open");
     agent.assert_unharmed(300, &w2);
-    let status = socket::ask(&config.socket).unwrap().unwrap();
+    let status = client::status(&config.socket).unwrap().unwrap();
     assert!(status.groups[0].armed && status.groups[0].breaker_open, "{status:?}");
     agent.assert_signalled(&[&w1]);
     agent.stop();

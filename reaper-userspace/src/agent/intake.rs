@@ -3,10 +3,11 @@
 
 use std::ops::Deref;
 
+use super::protocol::Counters;
 use crate::core::Core;
 use crate::core::effect::Effect;
 use crate::core::ids::Ns;
-use crate::core::input::Input;
+use crate::core::input::{Fired, Input};
 use crate::recording::Recorder;
 
 /// The core, and what was given to it.
@@ -18,12 +19,14 @@ pub(super) struct Intake {
     execs: u64,
     exits: u64,
     signals: u64,
+    lost: u64,
+    sent: u64,
 }
 
 impl Intake {
     /// Nothing was given to this one yet.
     pub(super) fn new(core: Core, recorder: Option<Recorder>) -> Self {
-        Self { core, recorder, forks: 0, execs: 0, exits: 0, signals: 0 }
+        Self { core, recorder, forks: 0, execs: 0, exits: 0, signals: 0, lost: 0, sent: 0 }
     }
 
     /// See [`Core::handle`].
@@ -33,6 +36,8 @@ impl Intake {
             Input::Exec(_) => self.execs += 1,
             Input::Exit(_) => self.exits += 1,
             Input::SignalSeen { .. } => self.signals += 1,
+            Input::Lost { count, .. } => self.lost += count,
+            Input::Fired { outcome: Fired::Sent, .. } => self.sent += 1,
             _ => {}
         }
         if let Some(recorder) = &mut self.recorder {
@@ -57,6 +62,16 @@ impl Intake {
                 recorder.rest(self.core.next_deadline());
             }
             recorder.flush();
+        }
+    }
+
+    /// All that was counted, for whoever asks.
+    pub(super) fn counters(&self) -> Counters {
+        Counters {
+            events: self.events().iter().map(|(_, n)| n).sum(),
+            lost: self.lost,
+            signals: self.sent,
+            complete: self.core.is_clear(),
         }
     }
 

@@ -4,11 +4,14 @@
 //! results going back in as inputs. Nothing in this file decides anything. There is no timer of its own: the loop
 //! sleeps until the kernel wakes it, the core's next deadline comes, or a signal asks for something.
 
+mod answers;
+pub mod client;
 mod grip;
 mod intake;
 mod kept;
 mod lookout;
 pub mod preflight;
+pub mod protocol;
 mod settings;
 pub mod snapshot;
 pub mod socket;
@@ -42,7 +45,7 @@ use grip::Grip;
 use intake::Intake;
 use lookout::Lookout;
 pub use settings::{DEFAULT_CONFIG, Settings};
-use socket::{Socket, Status};
+use socket::Socket;
 use state::{State, StateDir};
 use waiting::{Asked, hang_up, metrics_asked, reader_gone, sleep_until, watch_stdout};
 
@@ -176,7 +179,7 @@ impl Agent {
                 () = std::future::ready(()), if !settled => Asked::Nothing,
                 _ = hang_up(&mut hangup) => Asked::Reload,
                 () = reader_gone(stdout.as_ref()) => return Ok(()),
-                stream = self.socket.asked() => Asked::Status(stream),
+                query = self.socket.asked() => Asked::Query(query),
                 ask = metrics_asked(&mut self.metrics) => Asked::Metrics(ask),
                 ended = &mut programs_log => Asked::Events(ended),
             };
@@ -186,12 +189,9 @@ impl Agent {
                 Asked::Nothing => {}
                 Asked::Reload => self.reload(),
                 Asked::Metrics(ask) => self.answer_metrics(ask),
-                Asked::Status(stream) => {
-                    if let Err(e) =
-                        stream.context("cannot accept").and_then(|s| socket::answer(s, &self.status()))
-                    {
-                        tracing::debug!("{e:#}");
-                    }
+                Asked::Query(query) => {
+                    let answer = self.answer(&query.request);
+                    query.answer(answer);
                 }
             }
         }
@@ -453,16 +453,6 @@ impl Agent {
         };
         let page = metrics.page(clock::now(), ask.format, &facts);
         ask.answer(page);
-    }
-
-    fn status(&self) -> Status {
-        Status {
-            version: version(),
-            pid: std::process::id(),
-            config: self.about.config.clone(),
-            processes: self.core.tree().live_count(),
-            groups: self.core.status(),
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::Signal as UnixSignal;
 
+use super::socket::Query;
 use crate::clock;
 use crate::core::ids::Ns;
 use crate::metrics::{self, Metrics};
@@ -18,7 +19,7 @@ pub(super) enum Asked {
     /// There is more to do.
     Nothing,
     Reload,
-    Status(std::io::Result<tokio::net::UnixStream>),
+    Query(Query),
     Metrics(metrics::Ask),
 }
 

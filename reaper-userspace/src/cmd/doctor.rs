@@ -13,7 +13,7 @@ use nix::unistd::{ForkResult, Pid, fork, pause};
 use rustix::process::{Resource, getrlimit};
 
 use crate::agent::preflight::{self, Check, Outcome};
-use crate::agent::{DEFAULT_CONFIG, socket};
+use crate::agent::{DEFAULT_CONFIG, client};
 use crate::config::Config;
 use crate::core::ids::ProcKey;
 use crate::core::rules::Signal;
@@ -245,7 +245,7 @@ fn configuration() -> (Check, Option<Config>) {
 }
 
 fn agent(path: &Path) -> Check {
-    match socket::ask(path) {
+    match client::status(path) {
         Ok(Some(status)) => {
             let orphans: usize = status.groups.iter().map(|g| g.orphans).sum();
             let found = format!(

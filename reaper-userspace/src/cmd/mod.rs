@@ -1,15 +1,23 @@
 //! One file per subcommand.
 
 pub mod check;
+pub mod completions;
 pub mod demo;
 pub mod demo_actor;
 pub mod doctor;
+pub mod explain;
+pub mod from_proc;
+pub mod man;
+pub mod orphans;
 pub mod profiles;
 mod progress;
+pub mod reach;
 pub mod replay;
 pub mod report;
 pub mod run;
 pub mod tail;
+pub mod top;
+pub mod tree;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,7 +29,7 @@ use crate::agent::DEFAULT_CONFIG;
 use crate::cli::{Cli, Command};
 use crate::config::Config;
 use crate::event_log::LogTarget;
-use crate::output;
+use crate::output::{self, Terminal};
 
 /// How often `tail -f` looks for more.
 const FOLLOW_PERIOD: Duration = Duration::from_millis(100);
@@ -67,6 +75,18 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             let mut stderr = std::io::stderr();
             output::to_stdout(|out| report::run(&args, default_log(), &TimeZone::system(), out, &mut stderr))
         }
+        Command::Tree(args) => output::to_stdout(|out| {
+            tree::run(&args, &mut Terminal::stdout(format, color, out, &mut std::io::stderr()))
+        }),
+        Command::Orphans(args) => output::to_stdout(|out| {
+            orphans::run(&args, &mut Terminal::stdout(format, color, out, &mut std::io::stderr()))
+        }),
+        Command::Explain(args) => output::to_stdout(|out| {
+            explain::run(&args, &mut Terminal::stdout(format, color, out, &mut std::io::stderr()))
+        }),
+        Command::Top(args) => top::run(&args, format, color),
+        Command::Completions(args) => output::to_stdout(|out| completions::run(&args, format, out)),
+        Command::Man(args) => output::to_stdout(|out| man::run(&args, format, out)),
         Command::DemoActor(args) => demo_actor::run(&args),
     }
 }

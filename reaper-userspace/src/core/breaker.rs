@@ -50,6 +50,12 @@ impl Breaker {
         Allowance::Opens(kills)
     }
 
+    /// Whether [`Self::ask`] would grant one more at `now`.
+    pub fn grants(&self, now: Ns, max: u32, window: Ns) -> bool {
+        let within = self.kills.iter().filter(|t| t.saturating_add(window) > now).count();
+        !self.open && u32::try_from(within).is_ok_and(|kills| kills < max)
+    }
+
     /// One was stopped.
     pub fn count(&mut self, now: Ns) {
         self.kills.push_back(now);

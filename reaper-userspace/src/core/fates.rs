@@ -338,6 +338,7 @@ impl Core {
 
     fn succeed(&mut self, now: Ns, id: NodeId, g: GroupId, of: ProcView, because: HeirBecause) {
         self.enthrone(id, g);
+        self.members.mark_heir(self.tree[id].key(), g);
         let (group, proc) = (self.group_name(g), self.tree.view(id));
         self.record(now, Event::Heir { group, proc, of, because });
         self.arm(now, g);

@@ -21,6 +21,9 @@ pub struct Reign {
     image_until: Ns,
     /// Still alive, and still a master.
     pub reigning: bool,
+    /// It has succeeded another one.
+    #[serde(default)]
+    heir: bool,
     /// Since when it has not looked like one.
     doubted_since: Option<Ns>,
 }
@@ -39,6 +42,7 @@ impl Membership {
             image_since: node.image().exec_at,
             image_until: Ns::MAX,
             reigning: true,
+            heir: false,
             doubted_since: None,
         };
         self.masters.insert((node.key(), group), master);
@@ -55,6 +59,23 @@ impl Membership {
     /// Every group that a process is or was a master of.
     pub fn reigns_of(&self, key: ProcKey) -> impl Iterator<Item = (GroupId, Reign)> {
         self.of(key).map(|(group, reign)| (group, *reign))
+    }
+
+    /// It has succeeded another master.
+    pub fn mark_heir(&mut self, key: ProcKey, group: GroupId) {
+        if let Some(master) = self.masters.get_mut(&(key, group)) {
+            master.heir = true;
+        }
+    }
+
+    /// Whether a process is or was a master by succession.
+    pub fn is_heir(&self, key: ProcKey, group: GroupId) -> bool {
+        self.masters.get(&(key, group)).is_some_and(|m| m.heir)
+    }
+
+    /// The groups that a process is or was a master of.
+    pub fn ever(&self, key: ProcKey) -> impl Iterator<Item = GroupId> {
+        self.of(key).map(|(g, _)| g)
     }
 
     /// Ends a mastership. Returns whether there was one.
@@ -86,6 +107,11 @@ impl Membership {
     /// How many masters a group has now.
     pub fn count(&self, group: GroupId) -> usize {
         self.masters.iter().filter(|((_, g), m)| *g == group && m.reigning).count()
+    }
+
+    /// Every master now, with the group, by pid.
+    pub fn reigning(&self) -> impl Iterator<Item = (ProcKey, GroupId)> {
+        self.masters.iter().filter(|(_, m)| m.reigning).map(|(&of, _)| of)
     }
 
     /// The nearest master of the group in a process's lineage, dead or alive: the one whose worker it is. None for a

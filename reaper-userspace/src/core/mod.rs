@@ -26,6 +26,7 @@ pub mod schedule;
 mod stopping;
 mod survey;
 pub mod tree;
+pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -104,6 +105,9 @@ enum View {
 pub struct GroupStatus {
     /// Its name.
     pub name: String,
+    /// Whether it signals.
+    #[serde(default)]
+    pub mode: Mode,
     /// Its master matcher has matched a process since boot.
     pub armed: bool,
     /// Its circuit breaker is open.
@@ -215,6 +219,7 @@ impl Core {
     pub fn status(&self) -> Vec<GroupStatus> {
         let of = |(id, group): (GroupId, &rules::Group)| GroupStatus {
             name: group.name.clone(),
+            mode: group.mode,
             armed: self.groups[id].armed,
             breaker_open: self.groups[id].breaker.is_open(),
             masters: self.members.count(id),

@@ -79,6 +79,8 @@ pub struct Orphan {
     shown: Option<Verdict>,
     /// How it stood when it was last looked at.
     pub standing: Standing,
+    /// When that was, and what it showed.
+    pub last_look: Option<(Ns, Evidence)>,
     /// The observer looks at it.
     pub watched: bool,
 }
@@ -129,6 +131,7 @@ impl Orphan {
             polls: Polls::default(),
             shown: None,
             standing: Standing::Works,
+            last_look: None,
             watched: false,
         }
     }
@@ -193,8 +196,9 @@ impl Orphan {
     }
 
     /// Takes a sample and its judgement in.
-    pub fn see(&mut self, sampled: &Sampled, judged: Judged, group: &Group) -> Seen {
+    pub fn see(&mut self, now: Ns, sampled: &Sampled, judged: Judged, group: &Group) -> Seen {
         let Judged { evidence, standing, polls } = judged;
+        self.last_look = Some((now, evidence.clone()));
         self.standing = standing;
         self.polls = polls;
         let idle = evidence.verdict == Verdict::Idle;
@@ -251,6 +255,7 @@ impl Orphan {
     /// It runs another image: what was seen of it was another program's.
     pub fn began_anew(&mut self) {
         self.idle = None;
+        self.last_look = None;
         self.polls = Polls::default();
         self.standing = Standing::Works;
     }

@@ -62,7 +62,7 @@ impl Core {
             return self.reschedule(now, key);
         }
         let overdue = orphan.is_overdue(now, &self.rules.groups[orphan.group].stop);
-        let Some(seen) = self.see(key, sampled) else { return };
+        let Some(seen) = self.see(now, key, sampled) else { return };
         if seen.news {
             self.tell_verdict(now, key, seen.evidence.clone());
         }
@@ -218,7 +218,7 @@ impl Core {
             return false;
         }
         let Some(id) = self.tree.find(key).filter(|_| self.view == View::Clear) else { return false };
-        let Some(seen) = self.see(key, sampled) else { return false };
+        let Some(seen) = self.see(now, key, sampled) else { return false };
         let Some(orphan) = self.orphans.get(&key) else { return false };
         let group = &self.rules.groups[orphan.group];
         let overdue = orphan.is_overdue(now, &group.stop);
@@ -250,38 +250,15 @@ impl Core {
     /// Design, section 3: everything that forbids a signal except work.
     fn may_stop(&mut self, now: Ns, id: NodeId, key: ProcKey) -> Result<(), SparedBecause> {
         let Some(orphan) = self.orphans.get(&key) else { return Err(SparedBecause::Observe) };
-        let (g, stray, counted) = (orphan.group, orphan.stray, orphan.signalled.is_some());
-        let group = &self.rules.groups[g];
-        let node = &self.tree[id];
-        let named = self.rules.protect.iter().any(|p| p.is_match(&**node.comm()));
-        if named || key.tgid == 1 || node.is_kernel_thread() || self.protected_ancestors().contains(&id) {
-            return Err(SparedBecause::Protected);
+        if let Some(because) = self.forbids(id, orphan) {
+            return Err(because);
         }
-        let cmdline = super::input::join(node.argv());
-        if group.stop.job_children.iter().any(|r| r.is_match(&cmdline)) {
-            return Err(SparedBecause::JobChild);
-        }
-        if stray && !self.groups[g].armed {
-            return Err(SparedBecause::Unarmed);
-        }
-        if group.stop.when == When::Replaced && self.members.count(g) == 0 {
-            return Err(SparedBecause::NotReplaced);
-        }
-        if group.mode == Mode::Observe {
-            return Err(SparedBecause::Observe);
-        }
-        // An open breaker ends enforcing altogether; a closed one counts each orphan once.
-        if self.groups[g].breaker.is_open() {
-            return Err(SparedBecause::Breaker);
-        }
+        let (g, counted) = (orphan.group, orphan.signalled.is_some());
         if counted {
             return Ok(());
         }
-        let (max, window) = (group.stop.max_kills, group.stop.window);
-        // Those that are held right now have not been counted yet.
-        let firing = self.orphans.values().filter(|o| o.group == g && o.phase == Phase::Firing);
-        let firing = u32::try_from(firing.filter(|o| o.signalled.is_none()).count()).unwrap_or(u32::MAX);
-        match self.groups[g].breaker.ask(now, max.saturating_sub(firing), window) {
+        let (max, window) = (self.allowance(g), self.rules.groups[g].stop.window);
+        match self.groups[g].breaker.ask(now, max, window) {
             Allowance::Granted => Ok(()),
             Allowance::Refused => Err(SparedBecause::Breaker),
             Allowance::Opens(kills) => {
@@ -291,6 +268,52 @@ impl Core {
                 Err(SparedBecause::Breaker)
             }
         }
+    }
+
+    /// Whether a group may stop this orphan without its breaker opening.
+    pub(super) fn has_kills_left(&self, now: Ns, orphan: &Orphan) -> bool {
+        let (g, window) = (orphan.group, self.rules.groups[orphan.group].stop.window);
+        orphan.signalled.is_some() || self.groups[g].breaker.grants(now, self.allowance(g), window)
+    }
+
+    /// How many a group may have stopped within its window. Those that are held right now have not been counted yet.
+    fn allowance(&self, g: GroupId) -> u32 {
+        let firing = self.orphans.values().filter(|o| o.group == g && o.phase == Phase::Firing);
+        let firing = u32::try_from(firing.filter(|o| o.signalled.is_none()).count()).unwrap_or(u32::MAX);
+        self.rules.groups[g].stop.max_kills.saturating_sub(firing)
+    }
+
+    /// What forbids a signal whatever the process does; the count of the breaker is asked after that.
+    pub(super) fn forbids(&self, id: NodeId, orphan: &Orphan) -> Option<SparedBecause> {
+        let g = orphan.group;
+        let group = &self.rules.groups[g];
+        if self.is_protected(id) {
+            return Some(SparedBecause::Protected);
+        }
+        let cmdline = super::input::join(self.tree[id].argv());
+        if group.stop.job_children.iter().any(|r| r.is_match(&cmdline)) {
+            return Some(SparedBecause::JobChild);
+        }
+        if orphan.stray && !self.groups[g].armed {
+            return Some(SparedBecause::Unarmed);
+        }
+        if group.stop.when == When::Replaced && self.members.count(g) == 0 {
+            return Some(SparedBecause::NotReplaced);
+        }
+        if group.mode == Mode::Observe {
+            return Some(SparedBecause::Observe);
+        }
+        // An open breaker ends enforcing altogether; a closed one counts each orphan once.
+        self.groups[g].breaker.is_open().then_some(SparedBecause::Breaker)
+    }
+
+    /// Whether nobody may ever signal it, whatever group it belongs to.
+    pub(super) fn is_protected(&self, id: NodeId) -> bool {
+        let node = &self.tree[id];
+        self.rules.protect.iter().any(|p| p.is_match(&**node.comm()))
+            || node.key().tgid == 1
+            || node.is_kernel_thread()
+            || self.protected_ancestors().contains(&id)
     }
 
     /// What would have been done, in a group that only observes. Said once an orphan.
@@ -341,7 +364,7 @@ impl Core {
     }
 
     /// Judges a sample of an orphan by what is known around it.
-    fn see(&mut self, key: ProcKey, sampled: &Sampled) -> Option<Seen> {
+    fn see(&mut self, now: Ns, key: ProcKey, sampled: &Sampled) -> Option<Seen> {
         let orphan = self.orphans.get(&key)?;
         let group = &self.rules.groups[orphan.group];
         let id = self.tree.find(key)?;
@@ -368,7 +391,7 @@ impl Core {
         };
         let judged = orphan.judge(sampled, around, group);
         let group = &self.rules.groups[orphan.group];
-        self.orphans.get_mut(&key).map(|orphan| orphan.see(sampled, judged, group))
+        self.orphans.get_mut(&key).map(|orphan| orphan.see(now, sampled, judged, group))
     }
 
     fn children_of(&self, key: ProcKey) -> Vec<Child> {

@@ -87,6 +87,13 @@ impl Tree {
         self.nodes.iter().find(dead).map(|(id, _)| NodeId(id as u32))
     }
 
+    /// The youngest of the dead that are still kept and had this pid.
+    pub fn find_dead_pid(&self, tgid: u32) -> Option<NodeId> {
+        let dead = self.nodes.iter().filter(|(_, n)| n.flags.dead && n.key.tgid == tgid);
+        #[expect(clippy::cast_possible_truncation, reason = "see `insert`")]
+        dead.max_by_key(|(_, n)| n.key.start_ns).map(|(id, _)| NodeId(id as u32))
+    }
+
     /// Every live process, in no particular order.
     pub fn live(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.live.values().copied()

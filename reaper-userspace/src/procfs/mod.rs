@@ -5,6 +5,7 @@
 //! not UTF-8 is replaced, never an error.
 
 mod identity;
+mod tasks;
 
 use std::fs::File;
 use std::io::Read as _;
@@ -13,6 +14,7 @@ use ::procfs::process::{Process, Stat};
 use ::procfs::{FromRead as _, ProcError};
 
 pub use identity::identify;
+pub use tasks::tasks;
 
 use crate::core::ids::{Ns, ProcKey};
 
