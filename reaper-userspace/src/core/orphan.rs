@@ -297,10 +297,11 @@ impl Orphan {
         }
     }
 
-    /// It could not be signalled: when to try again. Each time later than the time before.
+    /// It could not be signalled: when to try again. At first as soon as it has been idle for long enough once more, because a
+    /// machine that is busy for a moment lets go of whoever is held; then each time later than the time before.
     pub fn failed(&mut self, now: Ns) -> Ns {
         self.let_go();
-        let pause = RETRY.saturating_mul(1 << self.failures.min(LAST_RETRY));
+        let pause = RETRY.saturating_mul((1 << self.failures.min(LAST_RETRY)) - 1);
         self.failures += 1;
         now.saturating_add(pause)
     }

@@ -56,8 +56,8 @@ impl Framework for Gunicorn {
             &format!(r"^gunicorn: master \[{token}\]|^(\S*/)?python\S* \S*/gunicorn .*--name {token} "),
             &format!(r"^gunicorn: worker \[{token}\]"),
         );
-        // It leaves within a second of its master, before there is a new one (gunicorn/workers/ggevent.py, notify).
-        if self.class == "gevent" { group.with("stop", "when", "always") } else { group }
+        // It leaves within a second of its master, whatever it does (gunicorn/workers/ggevent.py, `notify`): leave it to it.
+        if self.class == "gevent" { group.quiet(20_000) } else { group }
     }
 
     fn submit(&self, stage: &Stage, which: Instance, job: Job) -> Result<()> {
