@@ -79,6 +79,8 @@ pub struct Agent {
     /// Who is aimed at.
     grip: Option<Grip>,
     sampler: Sampler,
+    /// Events that the kernel did not hand to the programs, as far as they are made up for.
+    missed: u64,
     /// When a dump that failed is tried again.
     resync_at: Option<Ns>,
     /// Why the log could not be written last time, as far as that was said.
@@ -107,16 +109,17 @@ impl Agent {
         let metrics = metrics.map(|server| (server, Metrics::new(&version(), &preflight::kernel_release())));
         let state_dir = StateDir::open(&config.agent.state)?;
         let state = state_dir.load()?;
-        let mut probes = kept::load(&settings, &config.agent, &state_dir)?;
-        let events = probes.events()?;
-        probes.attach()?;
-        let (kept, trouble) = kept::take_over(&mut probes);
-        let lookout = Lookout::new(probes.observer());
         let recorder = settings
             .record
             .as_ref()
             .map(|(path, limit)| Recorder::create(path, *limit, std::process::id(), clock::now()));
         let recorder = recorder.transpose()?;
+        // Last, because what is pinned stays when this fails.
+        let mut probes = kept::load(&settings, &config.agent, &state_dir)?;
+        let events = probes.events()?;
+        probes.attach()?;
+        let (kept, trouble) = kept::take_over(&mut probes);
+        let lookout = Lookout::new(probes.observer());
         let about = About {
             kernel: preflight::kernel_release(),
             config: config.file.clone(),
@@ -137,6 +140,7 @@ impl Agent {
             needs_place: false,
             grip: None,
             sampler: Sampler::new(),
+            missed: 0,
             resync_at: None,
             log_failure: None,
             logs_to_stdout: config.agent.log == LogTarget::Stdout,
@@ -203,7 +207,9 @@ impl Agent {
     fn settle(&mut self, longest: Ns) -> bool {
         let end = clock::now().saturating_add(longest);
         let mut settled = true;
-        self.drain();
+        if self.drain() {
+            self.note_missed();
+        }
         let mut done = 0;
         while let Some(effect) = self.core.poll_effect() {
             self.perform(effect);
@@ -228,17 +234,28 @@ impl Agent {
         settled
     }
 
-    /// Everything that the kernel has written by now.
-    fn drain(&mut self) {
+    /// Everything that the kernel has written by now. Whether it was anything.
+    fn drain(&mut self) -> bool {
         let core = &mut self.core;
         let drained = self.events.drain(|input| core.handle(clock::now(), input));
         if drained.records == 0 {
-            return;
+            return false;
         }
         // A loss may be the last thing that a CPU had to say.
         match self.events.losses() {
             Ok(loss) => loss.into_iter().for_each(|lost| self.core.handle(clock::now(), lost)),
             Err(e) => tracing::error!("cannot read the loss counters: {e}"),
+        }
+        true
+    }
+
+    /// Whether the kernel has left programs out: what they would have told is lost as what does not fit into the ring buffer.
+    fn note_missed(&mut self) {
+        let missed = self.probes.missed();
+        if let Some(count) = missed.checked_sub(self.missed).filter(|n| *n > 0) {
+            self.missed = missed;
+            let at = clock::now();
+            self.core.handle(at, Input::Lost { at, count });
         }
     }
 
@@ -285,6 +302,7 @@ impl Agent {
                 Ok(grip) => {
                     // First what may take long, then the look, then what has come meanwhile.
                     self.drain();
+                    self.note_missed();
                     let frozen = matches!(grip, Grip::Frozen(_));
                     let mut outcome = self.sampler.sample(clock::now(), key, depth, frozen);
                     self.lookout.complete(key, &mut outcome);
@@ -326,6 +344,8 @@ impl Agent {
     /// All tasks, and then what happened while they were dumped.
     /// `unread` are signals from before it. Returns everybody alive.
     fn dump(&mut self, unread: Vec<Input>) -> anyhow::Result<Vec<ProcKey>> {
+        // The dump makes up for whatever was not told before it.
+        self.missed = self.probes.missed();
         let at = clock::now();
         let mut tasks = self.probes.tasks().context("cannot dump all processes")?;
         snapshot::add_hidden(at, &mut tasks);

@@ -174,7 +174,8 @@ impl<'a> Driver<'a> {
             let last = self.looked.insert(*key, now);
             let orphaned = self.core.orphans().find(|orphan| orphan.key == *key).map_or(now, |o| o.since);
             if last.is_none_or(|last| last < since) {
-                sample.at = since.max(orphaned).min(now);
+                // Not before that either: what it did until then nobody wrote down.
+                sample.at = since.max(orphaned);
             }
         }
         answer
