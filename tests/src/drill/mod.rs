@@ -54,7 +54,7 @@ pub use race::{Race, race};
 pub use run::{Plan, Rule, run};
 pub use slow::get;
 pub use stage::{Stage, free_port};
-pub use table::table;
+pub use table::{cron_table, table};
 pub use verdicts::{Verdicts, verdicts};
 
 /// Every drill, in the order of the table.

@@ -32,9 +32,15 @@ pub fn table(drills: &[Comparison]) -> String {
     let beside: Vec<_> = drills.iter().filter_map(|drill| Some((drill.name, drill.cron.as_ref()?))).collect();
     if !beside.is_empty() {
         text.push_str("\nThe cron script's rule, once a second:\n\n");
-        text.push_str(CRON);
-        text.extend(beside.into_iter().map(|(name, facts)| cron(name, facts)));
+        text.push_str(&cron_table(&beside));
     }
+    text
+}
+
+/// Runs with the cron script's rule, by the names of their drills.
+pub fn cron_table(runs: &[(&str, &Facts)]) -> String {
+    let mut text = CRON.to_owned();
+    text.extend(runs.iter().map(|(name, facts)| cron(name, facts)));
     text
 }
 
