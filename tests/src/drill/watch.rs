@@ -114,7 +114,8 @@ impl Book {
             }
             let parent = process::parent(pid).and_then(|parent| known.get(&parent).copied());
             match (parent, parent.and_then(|_| Proc::hold(pid))) {
-                (Some(parent), Some(proc)) => {
+                // One that nobody waits for, as uWSGI's first worker does not, is in the book and not alive.
+                (Some(parent), Some(proc)) if self.find(proc.pid(), proc.start_ticks()).is_none() => {
                     known.insert(pid, self.seen.len());
                     self.add(proc, Some(parent), self.seen[parent].which);
                 }

@@ -72,6 +72,11 @@ impl Framework for Gunicorn {
         vec![Kill::Kill, Kill::Kill, Kill::Term]
     }
 
+    fn patience(&self) -> Option<Duration> {
+        // uvicorn wakes every 100 ms, and whoever is seen running begins its quiet anew.
+        self.class.contains("Uvicorn").then_some(Duration::from_millis(200 + 100 + 100))
+    }
+
     fn farewell(&self) -> Duration {
         // uvicorn looks every 100 ms whether it was told to go (uvicorn/server.py, `main_loop`); and then the interpreter ends.
         Duration::from_millis(300)
