@@ -4,19 +4,19 @@
 //! `tests`, which runs the agent on this machine's kernel as root.
 
 use std::{
-    fmt,
+    env, fmt, fs,
     io::{self, BufRead as _, BufReader, IsTerminal as _},
     ops::AddAssign,
-    process::{Command, ExitCode, Stdio},
+    path::{Path, PathBuf},
+    process::{self, Command, ExitCode, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{build, run::as_root, setup, sh};
 
-/// What agents of the tests have pinned in the kernel, by the names of their state directories, stays attached without a process.
+/// What agents have pinned in the kernel, by the names of their state directories, stays attached without a process.
 const PINS: &str = "/sys/fs/bpf";
-const TEST_PINS: &str = "-reaper_2dt";
 
 /// The tests against a real kernel run one at a time: each watches every process of the machine, and counts.
 const KERNEL_TEST_THREADS: &str = "--test-threads=1";
@@ -33,6 +33,7 @@ pub(crate) struct Args {
 /// Runs the parts; fails if a test failed, or a part did not get as far as its tests or found none.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut parts = Vec::new();
+    let room = Room::new()?;
     if args.fast {
         // With a toolchain that is there anyway, target/debug/reaper stays the one that has its programs.
         parts.push(("fast", part(&mut fast(setup::look().as_ref(), args), &[])?));
@@ -43,6 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         parts.push(("fast", part(&mut fast(Some(&toolchain), args), &[])?));
         build::agent(&toolchain, build::Profile::DEBUG)?;
         let mut kernel = sh::cargo();
+        kernel.env("TMPDIR", room.path());
         if !root.is_empty() {
             kernel.arg("--config").arg(format!("target.'cfg(unix)'.runner = {root:?}"));
         }
@@ -54,7 +56,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut total = Counts::default();
     let mut empty = false;
     println!();
-    for left in left_attached() {
+    for left in room.left_attached() {
         println!("the tests have left programs attached: {left}");
         total.failed += 1;
     }
@@ -73,11 +75,38 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(if total.failed == 0 && !none { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Pins of agents that tests started.
-fn left_attached() -> Vec<String> {
-    let entries = std::fs::read_dir(PINS).into_iter().flatten().flatten();
-    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.filter(|name| name.contains(TEST_PINS)).collect()
+/// Where the tests of this run keep their files, so that what its agents have left in the kernel is told from what other
+/// agents on this machine have there: the pins of an agent are named after its state directory.
+struct Room(PathBuf);
+
+impl Room {
+    fn new() -> Result<Self> {
+        let path = env::temp_dir().join(format!("xt{}", process::id()));
+        fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Pins of agents that tests started.
+    fn left_attached(&self) -> Vec<String> {
+        // The name has nothing that a pin's name escapes.
+        let name = self.0.file_name().map(|name| format!("-{}-", name.to_string_lossy()));
+        let entries = fs::read_dir(PINS).into_iter().flatten().flatten();
+        let pins = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        pins.filter(|pin| name.as_ref().is_some_and(|name| pin.contains(name))).collect()
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        // What a test that was killed has left is there to be looked at.
+        if fs::remove_dir(&self.0).is_err() {
+            println!("the tests have left files in {}", self.0.display());
+        }
+    }
 }
 
 fn fast(toolchain: Option<&setup::Toolchain>, args: &Args) -> Command {
