@@ -15,6 +15,7 @@ pub mod agent;
 pub mod config;
 pub mod drill;
 pub mod log;
+pub mod loopback;
 pub mod process;
 pub mod scene;
 pub mod script;

@@ -16,6 +16,7 @@ mod setup;
 mod sh;
 mod test;
 mod tidy;
+mod vm;
 
 /// Every developer task of reaper.
 #[derive(Parser)]
@@ -37,6 +38,8 @@ enum Task {
     Test(test::Args),
     /// Run real worker frameworks under load, kill their masters, and print what became of the jobs.
     Drill(drill::Args),
+    /// Run the tests against a real kernel on other kernels, in virtual machines, and print what became of each.
+    Vm(vm::Args),
     /// Formatting, clippy, the dependencies' licences and sources, and `tidy`.
     Lint,
     /// Check this repository's own rules, which no linter knows.
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Task::Run(args) => run::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Drill(args) => drill::run(&args),
+        Task::Vm(args) => vm::run(&args),
         Task::Lint => lint::run(),
         Task::Tidy => tidy::run(),
     };

@@ -145,10 +145,10 @@ fn part(command: &mut Command, test_args: &[&str]) -> Result<Counts> {
 
 /// How the tests of one or more `test result:` lines ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
-    passed: u64,
-    failed: u64,
-    skipped: u64,
+pub(crate) struct Counts {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
 }
 
 impl Counts {

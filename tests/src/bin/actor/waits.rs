@@ -150,15 +150,5 @@ pub(crate) fn nanosleep(ms: u64) {
 /// A network of its own, in which it can reach itself.
 pub(crate) fn own_network() {
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
-    // SAFETY: all zero is a valid ifreq, in which there is room for the name; the request reads and writes only that.
-    let outcome = unsafe {
-        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
-        let mut request: libc::ifreq = std::mem::zeroed();
-        std::ptr::copy_nonoverlapping(c"lo".as_ptr(), request.ifr_name.as_mut_ptr(), 3);
-        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-        let outcome = libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw mut request);
-        libc::close(socket);
-        outcome
-    };
-    assert_eq!(outcome, 0, "{}", Errno::last());
+    reaper_tests::loopback::up().unwrap();
 }
