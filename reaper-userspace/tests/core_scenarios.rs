@@ -443,6 +443,25 @@ fn pid_1_of_a_container_execs_a_new_master() {
     s.ends("pid_1_execs");
 }
 
+/// The kernel kills everybody in the namespace, a moment later and one after the other: nobody is orphaned meanwhile, and the
+/// orphan that there was is left alone.
+#[test]
+fn pid_1_of_a_container_dies() {
+    let mut s = Story::new(vec![alpha()]);
+    let entry = s.0.kernel.fork(0, Birth::NewNs).unwrap();
+    s.exec(entry, SHELL);
+    let old = s.spawn(entry, MASTER_A);
+    let orphan = s.spawn(old, WORKER_A);
+    s.kill(old);
+    let new = s.spawn(entry, MASTER_A);
+    s.spawn(new, WORKER_A);
+    s.wait(100);
+    s.kill(entry);
+    s.wait(1_000);
+    assert!(!s.alive(orphan) && !s.alive(new) && s.0.fired.is_empty());
+    s.ends("pid_1_dies");
+}
+
 #[test]
 fn pid_1_execs_while_it_is_open_whether_the_worker_leaves() {
     let mut s = Story::new(vec![alpha()]);

@@ -20,6 +20,7 @@ pub struct Config {
     pub state: PathBuf,
     agent: String,
     mode: &'static str,
+    /// More lines in `[group.master]`, and in `[group.worker]`.
     master: String,
     worker: Option<String>,
     proof: &'static str,
@@ -80,6 +81,12 @@ impl Config {
         let line = format!("user = \"{user}\"\n");
         self.master.clone_from(&line);
         self.worker = Some(line);
+        self
+    }
+
+    /// Masters must also run this executable (a glob).
+    pub fn master_exe(mut self, exe: &str) -> Self {
+        writeln!(self.master, "exe = \"{exe}\"").unwrap();
         self
     }
 

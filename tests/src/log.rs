@@ -98,6 +98,12 @@ impl Record {
         self.get(path).and_then(Value::as_bool).unwrap_or_else(|| panic!("{path} is not a bool: {self:?}"))
     }
 
+    /// The pid of its `proc`.
+    #[track_caller]
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.number("/proc/pid")).unwrap()
+    }
+
     /// Whether a kind and this process.
     pub fn is(&self, kind: &str, who: &Proc) -> bool {
         self.kind() == kind && self.about(who)

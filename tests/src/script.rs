@@ -24,6 +24,8 @@ pub enum Op {
     Thread(Vec<Op>),
     /// Re-execute this program in the same process with another role, to run these.
     Exec(String, Vec<Op>),
+    /// The same, below another program that is executed first: its arguments, to which this one's are added.
+    ExecUnder(Vec<String>, String, Vec<Op>),
     /// Execute any other program.
     Run(Vec<String>),
     /// setsid(2).
@@ -52,6 +54,13 @@ pub enum Op {
     User(String),
     /// The next fork is pid 1 of a new pid namespace.
     NewPidNamespace,
+    /// Be an init: a child runs these; this process waits for whoever dies below it, and exits as soon as that child has.
+    Init(Vec<Op>),
+    /// A user namespace of its own, in which it is root.
+    OwnUsers,
+    /// A mount namespace of its own, in which a folder of this name is in the scene, and in it a copy of this program. What is
+    /// exec'd from here on is that copy.
+    OwnMounts(String),
     /// Mount a /proc for this process's own pid namespace, in a mount namespace of its own.
     MountProc,
     /// Be in uninterruptible sleep (state D) without having a child: as in vfork(2) wait for a process that is this

@@ -74,7 +74,7 @@ pub struct Agent {
     state_dir: StateDir,
     state: State,
     about: About,
-    /// Executable and cgroup are read only if a pattern asks for them.
+    /// A pattern asks for executables or cgroups.
     needs_place: bool,
     /// Who is aimed at.
     grip: Option<Grip>,

@@ -161,7 +161,15 @@ impl Core {
         let lost: Vec<NodeId> = below.into_iter().filter(|&b| self.masterless_in(b).contains(&g)).collect();
         let group = self.group_name(g);
         let workers = lost.len();
-        self.record(now, Event::MasterLost { group, proc: proc.clone(), workers, code: None, signal: None });
+        let master_lost = Event::MasterLost {
+            group,
+            proc: proc.clone(),
+            workers,
+            code: None,
+            signal: None,
+            namespace_died: false,
+        };
+        self.record(now, master_lost);
         for id in lost {
             let key = self.tree[id].key();
             if let Some(open) = self.bereaved.get_mut(&key) {

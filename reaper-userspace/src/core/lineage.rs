@@ -5,7 +5,7 @@ use super::effect::Effect;
 use super::ids::{Ns, ProcKey, SECOND};
 use super::input::{Exec, Exit, Fork, Identity, Parent, Task};
 use super::membership::GroupId;
-use super::orphan::Orphan;
+use super::orphan::{Orphan, Phase};
 use super::records::{Event, ProcView, SparedBecause};
 use super::rules::Signal;
 use super::schedule::Timer;
@@ -127,7 +127,10 @@ impl Core {
         }
         self.note_parting(exit, &exited);
         let before = self.bereaved.len();
-        if self.tree[node].tracked() && !exited.namespace_dies && self.view != View::Blind {
+        let namespace_died = exited.namespace_dies || self.tree[node].is_doomed();
+        if namespace_died {
+            self.doom(&exited);
+        } else if self.tree[node].tracked() && self.view != View::Blind {
             self.bereave(now, exit, &exited, &proc, &masterships);
         }
         if self.view == View::Clear {
@@ -139,7 +142,8 @@ impl Core {
                 _ => self.expected_orphans(g, before),
             };
             let (group, proc, signal) = (self.group_name(g), proc.clone(), signal.clone());
-            self.record(exit.at, Event::MasterLost { group, proc, workers, code, signal });
+            let lost = Event::MasterLost { group, proc, workers, code, signal, namespace_died };
+            self.record(exit.at, lost);
         }
         self.close_orphan(exit.at, exit.key, proc);
         self.tree.bury(&exited);
@@ -245,6 +249,23 @@ impl Core {
             below.extend(self.tree.children(id).map(|c| (c, false)));
             self.bereaved.insert(key, bereaved);
             self.schedule.set(Timer::Bereaved(key), now);
+        }
+    }
+
+    /// Pid 1 of a pid namespace has died, and the kernel is killing everybody in it: nobody there is orphaned, and nobody
+    /// signalled, in the moments that are left.
+    fn doom(&mut self, exited: &Exited) {
+        for &child in &exited.moved {
+            for id in std::iter::once(child).chain(self.tree.descendants(child)) {
+                self.tree.mark_doomed(id);
+                let key = self.tree[id].key();
+                self.bereaved.remove(&key);
+                self.schedule.cancel(Timer::Bereaved(key));
+                self.schedule.cancel(Timer::Orphan(key));
+                if let Some(orphan) = self.orphans.get_mut(&key) {
+                    orphan.phase = Phase::Spared;
+                }
+            }
         }
     }
 

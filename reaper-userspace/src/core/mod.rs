@@ -9,6 +9,7 @@
 
 pub mod bereaved;
 pub mod breaker;
+pub mod container;
 pub mod effect;
 mod fates;
 pub mod idle;

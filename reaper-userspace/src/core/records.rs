@@ -33,6 +33,12 @@ pub struct ProcView {
     pub exe: Arc<str>,
     /// Arguments, as far as known.
     pub argv: Arc<[Arc<str>]>,
+    /// Id of its container, if it is known to be in one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub container: Option<Arc<str>>,
+    /// Uid of its Kubernetes pod, if it is known to be in one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pod: Option<Arc<str>>,
 }
 
 /// What happened. The tag is the record's `kind`.
@@ -93,6 +99,9 @@ pub enum Event {
         workers: usize,
         code: Option<i32>,
         signal: Option<String>,
+        /// Pid 1 of its namespace died: the kernel kills everybody in it, so nobody is an orphan.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        namespace_died: bool,
     },
     Heir {
         group: String,

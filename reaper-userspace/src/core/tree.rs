@@ -17,6 +17,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
+use super::container;
 use super::ids::{Ns, ProcKey};
 use super::input::{Death, Exec, Exit, Fork, Identity, Parent};
 use super::records::ProcView;
@@ -143,11 +144,11 @@ impl Tree {
         }
         let inherited = mother.map(|m| {
             let m = &self[m];
-            (m.image.clone(), m.argv.clone(), m.exe.clone(), m.flags.tracked)
+            (m.image.clone(), m.argv.clone(), m.exe.clone(), m.place.clone(), m.flags.tracked)
         });
         let lineage_unknown = inherited.is_none();
-        let (image, argv, exe, tracked) = inherited.unwrap_or_else(|| {
-            (Arc::new(Image { exec_at: 0, session: fork.session }), Arc::from([]), Arc::from(""), false)
+        let (image, argv, exe, place, tracked) = inherited.unwrap_or_else(|| {
+            (Arc::new(Image { exec_at: 0, session: fork.session }), Arc::from([]), Arc::from(""), None, false)
         });
         let id = known.unwrap_or_else(|| self.insert(Node::new(fork.child, fork.comm.clone())));
         let node = &mut self[id];
@@ -159,6 +160,7 @@ impl Tree {
         node.session = fork.session;
         node.argv = argv;
         node.exe = exe;
+        node.place = place;
         self.change_image(id, image);
         self.set_born_of(id, mother);
         match mother.filter(|&m| self[m].is_live()) {
@@ -217,6 +219,8 @@ impl Tree {
             match adopter {
                 Some(adopter) => self.attach(child, adopter),
                 None if exit.adopter == Parent::NamespaceDies || exit.adopter == Parent::None => {}
+                // Pid 1 would adopt them, and is dead already.
+                None if self[node].flags.doomed => {}
                 None => self.unsettle(child),
             }
         }
@@ -267,6 +271,12 @@ impl Tree {
         }
         if !who.exe.is_empty() && node.exe != who.exe {
             node.exe = who.exe.clone();
+        }
+        if !who.cgroups.is_empty() {
+            let place = container::place_of(&who.cgroups);
+            if node.place.as_deref() != Some(&place) {
+                node.place = Some(Arc::new(place));
+            }
         }
     }
 
@@ -327,6 +337,11 @@ impl Tree {
         self[id].part(at);
     }
 
+    /// The kernel is about to kill it: pid 1 of its pid namespace has died.
+    pub fn mark_doomed(&mut self, id: NodeId) {
+        self[id].flags.doomed = true;
+    }
+
     /// It turned out not to have left.
     pub fn mark_returned(&mut self, id: NodeId) {
         self[id].flags.left = false;
@@ -343,6 +358,8 @@ impl Tree {
             comm: node.comm.clone(),
             exe: node.exe.clone(),
             argv: node.argv.clone(),
+            container: node.place.as_ref().and_then(|place| place.container.clone()),
+            pod: node.place.as_ref().and_then(|place| place.pod.clone()),
         }
     }
 

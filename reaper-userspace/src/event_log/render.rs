@@ -95,6 +95,9 @@ pub fn sentence(event: &Event) -> String {
             format!("from {} to {}", who(old_parent), who(new_parent))
         }
         Event::MasterFound { proc, .. } => args(proc),
+        Event::MasterLost { code, signal, namespace_died: true, .. } => {
+            format!("{}: everybody in its pid namespace dies", exit(*code, signal.as_deref()))
+        }
         Event::MasterLost { workers, code, signal, .. } => {
             format!("{}: {} orphaned", exit(*code, signal.as_deref()), count(*workers as u64, "worker"))
         }
@@ -252,7 +255,15 @@ mod tests {
     #[test]
     fn every_kind_in_words() {
         let group = || "horizon".to_owned();
-        let (code, none) = (Some(137), None::<String>);
+        let code = Some(137);
+        let lost = |workers, code, signal: Option<&str>, namespace_died| Event::MasterLost {
+            group: group(),
+            proc: proc(8, "php"),
+            workers,
+            code,
+            signal: signal.map(str::to_owned),
+            namespace_died,
+        };
         let events = [
             Event::AgentStarted {
                 version: "0.1.0".into(),
@@ -286,7 +297,8 @@ mod tests {
                 new_parent: proc(1, "systemd"),
             },
             Event::MasterFound { group: group(), proc: proc(8, "php") },
-            Event::MasterLost { group: group(), proc: proc(8, "php"), workers: 3, code, signal: none },
+            lost(3, code, None, false),
+            lost(0, None, Some("KILL"), true),
             Event::Heir {
                 group: group(),
                 proc: proc(9, "php"),
@@ -343,6 +355,7 @@ mod tests {
             12:00:01.123 reparent        -                8 php              from 7 (sh) to 1 (systemd)
             12:00:01.123 master_found    horizon          8 php              php artisan\x1b[2J
             12:00:01.123 master_lost     horizon          8 php              exit status 137: 3 workers orphaned
+            12:00:01.123 master_lost     horizon          8 php              killed by KILL: everybody in its pid namespace dies
             12:00:01.123 heir            horizon          9 php              is master after 8 (php): upgraded in place
             12:00:01.123 orphaned        horizon         10 php              lost 8 (p\x07hp); lineage 9 < 8
             12:00:01.123 orphaned        horizon         10 php              stray: orphaned before the agent started

@@ -6,26 +6,32 @@ use super::{Opened, ReadError, read_error};
 use crate::core::ids::{Ns, ProcKey};
 use crate::core::input::{Identified, Identity};
 
-/// Reads who `key` is. `now` is the time of reading; cgroup and executable are read only if `with_place`.
-pub fn identify(now: Ns, key: ProcKey, with_place: bool) -> Identified {
-    match try_identify(now, key, with_place) {
+/// Reads who `key` is. `now` is the time of reading. Executable and cgroup are in every record; only if `needs_place`, because a
+/// pattern asks for them, they are something that has to be known.
+pub fn identify(now: Ns, key: ProcKey, needs_place: bool) -> Identified {
+    match try_identify(now, key, needs_place) {
         Ok(who) => Identified::Alive(who),
         Err(ReadError::Gone) => Identified::Gone,
         Err(e @ ReadError::Unreadable { .. }) => Identified::Unreadable(e.to_string()),
     }
 }
 
-fn try_identify(now: Ns, key: ProcKey, with_place: bool) -> Result<Identity, ReadError> {
+fn try_identify(now: Ns, key: ProcKey, needs_place: bool) -> Result<Identity, ReadError> {
     let opened = Opened::open(key)?;
     let number = |n: i32| u32::try_from(n).unwrap_or_default();
     let argv = split(&opened.read("cmdline")?);
     // Kernel threads and processes that are dying have no executable, and no arguments either.
-    let exe = match with_place.then(|| opened.dir.exe()) {
-        Some(Ok(path)) => path.to_string_lossy().trim_end_matches(" (deleted)").to_owned(),
-        Some(Err(e)) if !argv.is_empty() => return Err(read_error(opened.pid, "exe", &e)),
-        Some(Err(_)) | None => String::new(),
+    let exe = match opened.dir.exe() {
+        Ok(path) => path.to_string_lossy().trim_end_matches(" (deleted)").to_owned(),
+        Err(e) if needs_place && !argv.is_empty() => return Err(read_error(opened.pid, "exe", &e)),
+        Err(_) => String::new(),
     };
-    let cgroups = if with_place { cgroups(&opened.read("cgroup")?) } else { Vec::new() };
+    let cgroups = match opened.read("cgroup") {
+        Ok(text) => cgroups(&text),
+        Err(e) if needs_place => return Err(e),
+        // A kernel without cgroups has no such file.
+        Err(_) => Vec::new(),
+    };
     Ok(Identity {
         at: now,
         comm: opened.stat.comm.as_str().into(),

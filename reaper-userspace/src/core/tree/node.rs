@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::NodeId;
+use crate::core::container::Place;
 use crate::core::ids::{Ns, ProcKey};
 use crate::core::input::Death;
 
@@ -34,6 +35,8 @@ pub struct Node {
     pub(super) argv: Arc<[Arc<str>]>,
     pub(super) exe: Arc<str>,
     pub(super) comm: Arc<str>,
+    /// Its container and pod, once its cgroups were read.
+    pub(super) place: Option<Arc<Place>>,
     pub(super) uid: u32,
     /// The session it was forked into.
     pub(super) birth_session: u32,
@@ -74,6 +77,8 @@ pub(super) struct Flags {
     pub(super) provisional: bool,
     /// Its parent is not known; /proc must be asked.
     pub(super) parent_unknown: bool,
+    /// Pid 1 of its pid namespace has died: the kernel is about to kill it.
+    pub(super) doomed: bool,
 }
 
 impl Node {
@@ -124,6 +129,10 @@ impl Node {
     /// Whether it is a master or descends from one.
     pub fn tracked(&self) -> bool {
         self.flags.tracked
+    }
+    /// Whether it dies with its pid namespace.
+    pub fn is_doomed(&self) -> bool {
+        self.flags.doomed
     }
     /// Whether it left its group on purpose.
     pub fn has_left(&self) -> bool {
@@ -180,6 +189,7 @@ impl Node {
             argv: Arc::from([]),
             exe: Arc::from(""),
             comm,
+            place: None,
             uid: 0,
             birth_session: 0,
             session: 0,

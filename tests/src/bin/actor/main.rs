@@ -9,6 +9,7 @@
     reason = "a broken actor shows up as a test that waits for its ledger"
 )]
 
+mod namespaces;
 mod targets;
 mod waits;
 
@@ -23,7 +24,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{SaFlags, SigAction, SigEvent, SigHandler, SigSet, SigevNotify, Signal, sigaction};
@@ -32,7 +32,7 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, wait, waitpid};
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::{ForkResult, User, alarm, execv, execve, mkfifo, setgid, setgroups, setsid, setuid};
+use nix::unistd::{ForkResult, Pid, User, alarm, execv, execve, mkfifo, setgid, setgroups, setsid, setuid};
 use procfs::process::Process;
 use reaper_tests::script::{DIR, LEDGER, LIFETIME_S, Op, PROGRAM};
 
@@ -73,13 +73,18 @@ impl Actor {
 
     fn step(&mut self, op: &Op) {
         match op {
-            Op::Fork(ops) => self.fork(CloneFlags::empty(), ops),
-            Op::ForkSibling(ops) => self.fork(CloneFlags::CLONE_PARENT, ops),
+            Op::Fork(ops) => {
+                self.fork(CloneFlags::empty(), ops);
+            }
+            Op::ForkSibling(ops) => {
+                self.fork(CloneFlags::CLONE_PARENT, ops);
+            }
             Op::Thread(ops) => {
                 let (mut actor, ops) = (self.clone(), ops.clone());
                 std::thread::spawn(move || actor.run(&ops));
             }
-            Op::Exec(role, ops) => self.exec(role, ops),
+            Op::Exec(role, ops) => self.exec_under(&[], role, ops),
+            Op::ExecUnder(argv, role, ops) => self.exec_under(argv, role, ops),
             Op::Run(argv) => {
                 let argv: Vec<_> = argv.iter().map(|a| cstring(OsStr::new(a))).collect();
                 let failed = execv(&argv[0], &argv);
@@ -118,7 +123,10 @@ impl Actor {
                 setuid(user.uid).unwrap();
             }
             Op::NewPidNamespace => unshare(CloneFlags::CLONE_NEWPID).unwrap(),
-            Op::MountProc => mount_proc(),
+            Op::Init(ops) => self.init(ops),
+            Op::OwnUsers => namespaces::own_users(),
+            Op::OwnMounts(name) => self.exe = namespaces::own_mounts(&self.dir.join(name)),
+            Op::MountProc => namespaces::mount_proc(),
             Op::Uninterruptible(name) => self.uninterruptible(name),
             Op::Stop => reaper_tests::process::stop_oneself(),
             Op::Churn(threads) => targets::churn(*threads),
@@ -146,7 +154,7 @@ impl Actor {
                 self.run(ops);
             },
             Op::OwnDescriptors => unshare(CloneFlags::CLONE_FILES).unwrap(),
-            Op::OwnNetwork => waits::own_network(),
+            Op::OwnNetwork => namespaces::own_network(),
             Op::WaitChildren => while wait() != Err(Errno::ECHILD) {},
             Op::ExitLikeChild => loop {
                 match wait() {
@@ -170,9 +178,9 @@ impl Actor {
         }
     }
 
-    fn fork(&mut self, flags: CloneFlags, ops: &[Op]) {
+    fn fork(&mut self, flags: CloneFlags, ops: &[Op]) -> Pid {
         match fork_with(flags) {
-            ForkResult::Parent { .. } => {}
+            ForkResult::Parent { child } => child,
             ForkResult::Child => {
                 bound_lifetime();
                 self.run(ops);
@@ -181,7 +189,12 @@ impl Actor {
         }
     }
 
-    fn exec(&self, role: &str, ops: &[Op]) {
+    fn init(&mut self, ops: &[Op]) {
+        let first = self.fork(CloneFlags::empty(), ops);
+        while wait().map(|status| status.pid() == Some(first)) != Ok(true) {}
+    }
+
+    fn exec_under(&self, under: &[String], role: &str, ops: &[Op]) {
         let variable = |name: &str, value: &OsStr| {
             let mut text = name.as_bytes().to_vec();
             text.push(b'=');
@@ -189,10 +202,11 @@ impl Actor {
             CString::new(text).unwrap()
         };
         let program = serde_json::to_string(ops).unwrap();
-        let argv = [self.exe.as_os_str(), OsStr::new(role), OsStr::new(&self.token)].map(cstring);
+        let own = [self.exe.as_os_str(), OsStr::new(role), OsStr::new(&self.token)];
+        let argv: Vec<_> = under.iter().map(OsStr::new).chain(own).map(cstring).collect();
         let envp = [variable(DIR, self.dir.as_os_str()), variable(PROGRAM, OsStr::new(&program))];
-        let mut failed = execve(&cstring(self.exe.as_os_str()), &argv, &envp);
-        if failed == Err(Errno::EACCES) {
+        let mut failed = execve(&argv[0], &argv, &envp);
+        if failed == Err(Errno::EACCES) && under.is_empty() {
             // Another user may not be let through the directories above; the link needs no way there.
             failed = execve(c"/proc/self/exe", &argv, &envp);
         }
@@ -322,9 +336,7 @@ fn fork_with(flags: CloneFlags) -> ForkResult {
     // lock of the C library is held by somebody who is not there in the child.
     match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
         0 => ForkResult::Child,
-        pid if pid > 0 => {
-            ForkResult::Parent { child: nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap()) }
-        }
+        pid if pid > 0 => ForkResult::Parent { child: Pid::from_raw(i32::try_from(pid).unwrap()) },
         _ => panic!("fork: {}", Errno::last()),
     }
 }
@@ -353,13 +365,6 @@ fn set_handler(signal: Signal, handler: SigHandler) {
     let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
     // SAFETY: both handlers are async-signal-safe: one stores a flag, one exits.
     unsafe { sigaction(signal, &action) }.unwrap();
-}
-
-fn mount_proc() {
-    unshare(CloneFlags::CLONE_NEWNS).unwrap();
-    let none = None::<&str>;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
-    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none).unwrap();
 }
 
 /// Pid, start and parent as the /proc of the test shows them, whatever pid namespace this is in.

@@ -10,7 +10,6 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, unshare};
 use reaper_tests::script::{Call, Open};
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::net::{SocketFlags, accept_with};
@@ -145,10 +144,4 @@ pub(crate) fn nanosleep(ms: u64) {
     };
     // SAFETY: the pointer is to a live value; nothing is to be told of what is left.
     unsafe { libc::clock_nanosleep(libc::CLOCK_MONOTONIC, 0, &raw const length, std::ptr::null_mut()) };
-}
-
-/// A network of its own, in which it can reach itself.
-pub(crate) fn own_network() {
-    unshare(CloneFlags::CLONE_NEWNET).unwrap();
-    reaper_tests::loopback::up().unwrap();
 }
