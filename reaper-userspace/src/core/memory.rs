@@ -271,7 +271,7 @@ impl Core {
             let workers = self.tree.find_dead(key).map_or(0, |id| self.left_behind(group, id));
             let (code, signal) = code_and_signal(status);
             let group = self.group_name(group);
-            self.record(at, Event::MasterLost { group, proc, workers, code, signal });
+            self.record(at, Event::MasterLost { group, proc, workers, code, signal, namespace_died: false });
         }
         self.remember();
     }

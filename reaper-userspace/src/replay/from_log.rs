@@ -139,6 +139,8 @@ struct World {
     died: BTreeMap<ProcKey, Ns>,
     /// Who adopted the children of the dead.
     adopters: BTreeMap<ProcKey, ProcKey>,
+    /// Masters that died with the pid namespace that they were in: nobody adopted their children.
+    doomed: BTreeSet<ProcKey>,
     /// By time, then in the order in which they were made.
     steps: Vec<(Ns, Input)>,
 }
@@ -157,6 +159,7 @@ impl World {
             execed: BTreeSet::new(),
             died: BTreeMap::new(),
             adopters: BTreeMap::new(),
+            doomed: BTreeSet::new(),
             steps: Vec::new(),
         };
         world.init = world.key_at(1, Ns::MAX).unwrap_or(world.init);
@@ -174,6 +177,9 @@ impl World {
                 }
                 Event::Reparent { old_parent, new_parent, .. } => {
                     world.adopters.insert(key_of(old_parent), key_of(new_parent));
+                }
+                Event::MasterLost { proc, namespace_died: true, .. } => {
+                    world.doomed.insert(key_of(proc));
                 }
                 Event::Heir { proc, because: HeirBecause::Exec, .. } => {
                     world.execed.insert(key_of(proc));
@@ -318,8 +324,11 @@ impl World {
         if self.died.insert(key, at).is_some() {
             return;
         }
-        let adopter = self.adopters.get(&key).copied().unwrap_or(self.init);
-        self.steps.push((at, Input::Exit(Exit { at, key, status, adopter: Parent::Known(adopter) })));
+        let adopter = match self.adopters.get(&key) {
+            _ if self.doomed.contains(&key) => Parent::NamespaceDies,
+            adopter => Parent::Known(adopter.copied().unwrap_or(self.init)),
+        };
+        self.steps.push((at, Input::Exit(Exit { at, key, status, adopter })));
     }
 
     /// The tree was rebuilt: everybody who is known and not dead.

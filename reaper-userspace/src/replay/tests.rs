@@ -59,6 +59,7 @@ fn decisions() -> Vec<(Timestamp, Record)> {
                 workers: 2,
                 code: Some(1),
                 signal: None,
+                namespace_died: false,
             },
         ),
         at(1_000, orphaned(idle())),

@@ -18,6 +18,8 @@ fn proc(pid: u32, comm: &str) -> ProcView {
         comm: comm.into(),
         exe: comm.into(),
         argv: [comm, "--worker"].map(std::sync::Arc::from).into(),
+        container: None,
+        pod: None,
     }
 }
 
@@ -59,6 +61,7 @@ fn story(group: &str, text: &str) -> Vec<Event> {
             workers: 2,
             code: None,
             signal: Some("KILL".into()),
+            namespace_died: false,
         },
         orphaned(proc(11, text)),
         orphaned(proc(12, text)),
