@@ -90,6 +90,58 @@ pub struct Layout {
     pub file_inode: i64,
     /// `inode::i_ino`, or [`MISSING`].
     pub inode_ino: i64,
+    /// `inode::i_mode`, or [`MISSING`].
+    pub inode_mode: i64,
+    /// `task_struct::files`, or [`MISSING`].
+    pub task_files: i64,
+    /// `files_struct::fdt`, or [`MISSING`].
+    pub files_fdt: i64,
+    /// `fdtable::max_fds`, or [`MISSING`].
+    pub fdt_max_fds: i64,
+    /// `fdtable::fd`, or [`MISSING`].
+    pub fdt_fd: i64,
+    /// Number of the system call in a `pt_regs`: `orig_ax`, or `syscallno`; or [`MISSING`].
+    pub regs_call: i64,
+    /// Its first argument, `di` or `orig_x0`, or [`MISSING`].
+    pub regs_first: i64,
+    /// Its second one, `si` or `regs[1]`, or [`MISSING`].
+    pub regs_second: i64,
+    /// Its third one, `dx` or `regs[2]`, or [`MISSING`].
+    pub regs_third: i64,
+    /// Its fourth one, `r10` or `regs[3]`, or [`MISSING`].
+    pub regs_fourth: i64,
+    /// Number of read(2), as the others not a place but known to the agent's compiler.
+    pub call_read: i64,
+    /// Number of readv(2).
+    pub call_readv: i64,
+    /// Number of preadv2(2).
+    pub call_preadv2: i64,
+    /// Number of write(2).
+    pub call_write: i64,
+    /// Number of writev(2).
+    pub call_writev: i64,
+    /// Number of pwritev2(2).
+    pub call_pwritev2: i64,
+    /// Number of sendto(2).
+    pub call_sendto: i64,
+    /// Number of recvfrom(2).
+    pub call_recvfrom: i64,
+    /// Number of sendmsg(2).
+    pub call_sendmsg: i64,
+    /// Number of recvmsg(2).
+    pub call_recvmsg: i64,
+    /// Number of sendmmsg(2).
+    pub call_sendmmsg: i64,
+    /// Number of recvmmsg(2).
+    pub call_recvmmsg: i64,
+    /// Number of sendfile(2).
+    pub call_sendfile: i64,
+    /// Number of splice(2).
+    pub call_splice: i64,
+    /// Number of io_uring_enter(2).
+    pub call_io_uring_enter: i64,
+    /// Number of io_submit(2).
+    pub call_io_submit: i64,
     /// Whether `signal_struct::real_timer` runs: the byte `hrtimer::state` or its successor in it, or [`MISSING`].
     pub signal_real_timer_queued: i64,
     /// `signal_struct::it_real_incr`, or [`MISSING`].
@@ -136,6 +188,32 @@ impl Layout {
         socket_file: MISSING,
         file_inode: MISSING,
         inode_ino: MISSING,
+        inode_mode: MISSING,
+        task_files: MISSING,
+        files_fdt: MISSING,
+        fdt_max_fds: MISSING,
+        fdt_fd: MISSING,
+        regs_call: MISSING,
+        regs_first: MISSING,
+        regs_second: MISSING,
+        regs_third: MISSING,
+        regs_fourth: MISSING,
+        call_read: MISSING,
+        call_readv: MISSING,
+        call_preadv2: MISSING,
+        call_write: MISSING,
+        call_writev: MISSING,
+        call_pwritev2: MISSING,
+        call_sendto: MISSING,
+        call_recvfrom: MISSING,
+        call_sendmsg: MISSING,
+        call_recvmsg: MISSING,
+        call_sendmmsg: MISSING,
+        call_recvmmsg: MISSING,
+        call_sendfile: MISSING,
+        call_splice: MISSING,
+        call_io_uring_enter: MISSING,
+        call_io_submit: MISSING,
         signal_real_timer_queued: MISSING,
         signal_it_real_incr: MISSING,
         exit_has_group_dead: MISSING,

@@ -33,6 +33,9 @@ macro_rules! offset {
     };
 }
 
+// Here, behind the macro that it uses.
+pub(crate) mod call;
+
 /// The number at `at` bytes in [`REAPER_LAYOUT`].
 #[inline(always)]
 fn constant(at: usize) -> i64 {

@@ -1,7 +1,8 @@
 //! The observer: what single processes send and receive, and whether an alarm runs for them.
 //!
 //! An object of its own, because it is loaded only while somebody is watched; it has none of the maps of the programs that
-//! always run. [`traffic`] counts sends and receives, [`alarm`] dumps the timers, [`watched`] says of whom.
+//! always run. [`traffic`] counts sends and receives, or [`calls`] on an older kernel, [`alarm`] dumps the timers, [`watched`] says
+//! of whom.
 //!
 //! What it keeps true: who is not watched costs a lookup; nothing wakes the agent; what could not be counted is told, so
 //! that the agent does not take it for silence.
@@ -15,6 +16,7 @@
 )]
 
 mod alarm;
+mod calls;
 mod kernel;
 mod traffic;
 mod watched;

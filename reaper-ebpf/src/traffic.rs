@@ -26,7 +26,7 @@ static TRAFFIC: PerCpuHashMap<SocketKey, SocketTraffic> =
     PerCpuHashMap::with_max_entries(SOCKETS_MAX, BPF_F_NO_PREALLOC);
 
 /// `MSG_PEEK` and `MSG_ERRQUEUE`, include/linux/socket.h: what was read is still there, or is not what a peer sent.
-const NOT_RECEIVED: i32 = 0x2 | 0x2000;
+pub(crate) const NOT_RECEIVED: i32 = 0x2 | 0x2000;
 
 /// Arguments: sk, ret, flags (include/trace/events/sock.h).
 #[btf_tracepoint(function = "sock_send_length")]
@@ -70,7 +70,7 @@ fn count(sock: *const u8, returned: i32, sent: bool) {
 
 /// Adds to this CPU's value, or makes one.
 #[inline(always)]
-fn add(watched: *mut Watched, key: SocketKey, bytes: u64, sent: bool) {
+pub(crate) fn add(watched: *mut Watched, key: SocketKey, bytes: u64, sent: bool) {
     // SAFETY: no precondition.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     if update(&key, bytes, now, sent) {
@@ -93,6 +93,12 @@ fn add(watched: *mut Watched, key: SocketKey, bytes: u64, sent: bool) {
             return;
         }
     }
+    uncounted(watched);
+}
+
+/// Something was sent or received that is in no count.
+#[inline(always)]
+pub(crate) fn uncounted(watched: *mut Watched) {
     // SAFETY: the pointer is a map's value; whoever writes writes the same.
     unsafe { (&raw mut (*watched).dropped).write_volatile(1) };
 }

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::core::ids::ProcKey;
 use crate::core::rules::Signal;
 use crate::freeze::freeze;
-use crate::kernel::{DEFAULT_RING_BYTES, LoadError, Observer, Pins, Probes};
+use crate::kernel::{DEFAULT_RING_BYTES, LoadError, Observer, Pins, Probes, Teller};
 use crate::output::{OutputFormat, escape};
 use crate::procfs;
 use crate::signal::Held;
@@ -120,15 +120,22 @@ fn observer(mut observer: Observer) -> Check {
     // Nobody was born at 0: it loads and attaches the same, and counts nothing.
     let nobody = ProcKey { tgid: std::process::id(), start_ns: 0 };
     match observer.watch(nobody) {
-        Ok(()) if observer.tells_traffic() => {
-            Check::ok("observer", "tells what orphans send and receive, and their alarms")
-        }
-        Ok(()) => Check::bad(
-            "observer",
-            Outcome::Warning,
-            "this kernel has no tracepoints sock_send_length and sock_recv_length",
-            "Workers whose idleness shows only in what they send and receive count as busy. Linux 6.3 or newer has them.",
-        ),
+        Ok(()) => match observer.tellers().first() {
+            Some(Teller::Lengths) => {
+                Check::ok("observer", "tells what orphans send and receive, and their alarms")
+            }
+            Some(Teller::Calls) => Check::ok(
+                "observer",
+                "tells what orphans send and receive, and their alarms; by every system call on the host, as this kernel \
+                 has no tracepoint sock_send_length",
+            ),
+            None => Check::bad(
+                "observer",
+                Outcome::Warning,
+                "this kernel has no tracepoint that tells what is sent and received",
+                "Workers whose idleness shows only in what they send and receive count as busy. Linux 6.3 or newer has it.",
+            ),
+        },
         Err(e) => Check::bad(
             "observer",
             Outcome::Warning,

@@ -29,6 +29,7 @@ mod tasks;
 pub use events::{Drained, Events, FOLLOW_UP};
 pub use lineage::Kept;
 pub use observer::{ObserveError, Observer};
+pub use offsets::Teller;
 pub use pins::{PinError, Pins};
 pub use probes::{DEFAULT_RING_BYTES, LoadError, Probes, ProgramStats};
 pub use tasks::SnapshotError;

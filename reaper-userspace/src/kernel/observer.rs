@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use super::btf::Excerpt;
 use super::decode::{DecodeError, decode_alarms};
-use super::offsets::LENGTHS;
+use super::offsets::Teller;
 use super::plain::Plain;
 use super::probes::{LoadError, missed_by, program, refused, take_map};
 use super::tasks::{SnapshotError, dump};
@@ -30,9 +30,6 @@ use crate::core::sample::{File, FileKind, Operation, Sample, Traffic, Wants};
 
 /// The programs, or nothing (see `build.rs`).
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/reaper-observer"));
-
-/// The programs on [`LENGTHS`].
-const COUNTERS: [&str; 2] = ["observe_send", "observe_receive"];
 
 /// The program of the iterator.
 const ALARM: &str = "observe_alarm";
@@ -64,7 +61,7 @@ pub enum ObserveError {
 pub struct Observer {
     loader: EbpfLoader<'static>,
     types: Excerpt,
-    tells_traffic: bool,
+    tellers: Vec<Teller>,
     loaded: Option<Loaded>,
     watches: FxHashMap<ProcKey, Watch>,
     /// Number of the last watch.
@@ -84,13 +81,13 @@ struct Watch {
 }
 
 impl Observer {
-    /// Nothing is loaded yet. `types` names what the programs attach to; `tells_traffic` is whether this kernel has the
-    /// tracepoints.
-    pub(super) fn new(loader: EbpfLoader<'static>, types: Excerpt, tells_traffic: bool) -> Self {
+    /// Nothing is loaded yet. `types` names what the programs attach to; `tellers` is what this kernel has that tells of traffic, the
+    /// best first.
+    pub(super) fn new(loader: EbpfLoader<'static>, types: Excerpt, tellers: Vec<Teller>) -> Self {
         Self {
             loader,
             types,
-            tells_traffic,
+            tellers,
             loaded: None,
             watches: FxHashMap::default(),
             last: 0,
@@ -99,9 +96,15 @@ impl Observer {
         }
     }
 
-    /// Whether this kernel tells what is sent and received. Without that only alarms are seen.
-    pub fn tells_traffic(&self) -> bool {
-        self.tells_traffic
+    /// What tells on this kernel what is sent and received, the best first, which is the one that is used. Without any
+    /// only alarms are seen.
+    pub fn tellers(&self) -> &[Teller] {
+        &self.tellers
+    }
+
+    /// Uses this one and no other from the next load on, if the kernel has it.
+    pub fn prefer(&mut self, teller: Teller) {
+        self.tellers.retain(|one| *one == teller);
     }
 
     /// Watches a process from now on. The first one loads and attaches the programs: about 13 ms, nearly all of it the kernel's
@@ -115,7 +118,7 @@ impl Observer {
             return Ok(());
         }
         if self.loaded.is_none() {
-            self.loaded = Some(Loaded::load(&mut self.loader, &self.types, self.tells_traffic)?);
+            self.loaded = Some(Loaded::load(&mut self.loader, &self.types, self.tellers.first().copied())?);
         }
         let begun = self.begin(key);
         if self.watches.is_empty() {
@@ -220,7 +223,9 @@ impl Observer {
 struct Loaded {
     ebpf: Ebpf,
     watched: HashMap<MapData, u32, Plain<Watched>>,
-    /// None on a kernel without the tracepoints.
+    /// What counts; none on a kernel that does not tell of traffic.
+    teller: Option<Teller>,
+    /// None without it.
     traffic: Option<PerCpuHashMap<MapData, Plain<SocketKey>, Plain<SocketTraffic>>>,
 }
 
@@ -235,7 +240,7 @@ impl Loaded {
     fn load(
         loader: &mut EbpfLoader<'static>,
         types: &Excerpt,
-        tells_traffic: bool,
+        teller: Option<Teller>,
     ) -> Result<Self, LoadError> {
         if OBJECT.is_empty() {
             return Err(LoadError::NoPrograms);
@@ -244,19 +249,19 @@ impl Loaded {
         let mut ebpf = loader.load(OBJECT).map_err(|error| LoadError::Object(Box::new(error)))?;
         program::<Iter>(&mut ebpf, ALARM)?.load("task", &types).map_err(|error| refused(ALARM, error))?;
         let mut traffic = None;
-        if tells_traffic {
-            for (name, tracepoint) in COUNTERS.into_iter().zip(LENGTHS) {
+        if let Some(teller) = teller {
+            for &(name, tracepoint) in teller.programs() {
                 let counter = program::<BtfTracePoint>(&mut ebpf, name)?;
                 counter.load(tracepoint, &types).map_err(|error| refused(name, error))?;
             }
-            for name in COUNTERS {
+            for &(name, _) in teller.programs() {
                 let counter = program::<BtfTracePoint>(&mut ebpf, name)?;
                 counter.attach().map_err(|error| refused(name, error))?;
             }
             traffic = Some(take_map(&mut ebpf, "TRAFFIC")?);
         }
         let watched = take_map(&mut ebpf, "WATCHED")?;
-        Ok(Self { ebpf, watched, traffic })
+        Ok(Self { ebpf, watched, teller, traffic })
     }
 
     /// What the programs keep about a process; None if its pid is another's by now.
@@ -306,10 +311,8 @@ impl Loaded {
     /// How often the kernel left a counter out because it was running on that CPU already, which a kernel can do whose tracepoints
     /// are preempted.
     fn missed(&self) -> Result<u64, LoadError> {
-        if self.traffic.is_none() {
-            return Ok(0);
-        }
-        COUNTERS.iter().map(|name| missed_by(&self.ebpf, name)).sum()
+        let programs = self.teller.map(Teller::programs).unwrap_or_default();
+        programs.iter().map(|(name, _)| missed_by(&self.ebpf, name)).sum()
     }
 }
 

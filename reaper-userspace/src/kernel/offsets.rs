@@ -4,6 +4,7 @@
 //! from 5.10 to 7.2. A field that is renamed one day gets a second name here ([`Finder::offset`] takes several, the newest first,
 //! as `task_struct::__state` was `state` before 5.14), and the programs do not change.
 
+use nix::libc;
 use reaper_common::layout::{Layout, MISSING};
 use thiserror::Error;
 
@@ -11,6 +12,9 @@ use super::btf::{Btf, BtfError};
 
 /// The tracepoints of sends and receives, which came about 6.3.
 pub const LENGTHS: [&str; 2] = ["sock_send_length", "sock_recv_length"];
+
+/// The tracepoint of the end of every system call, for kernels without those.
+pub const CALLS: &str = "sys_exit";
 
 /// Bytes of a pointer of the kernel's. BPF programs know only 64 bits.
 const POINTER_BYTES: i64 = 8;
@@ -36,6 +40,7 @@ pub enum OffsetError {
 pub fn layout(btf: &Btf<'_>) -> Result<Layout, OffsetError> {
     let find = Finder { btf };
     let session = find.enumerator("pid_type", "PIDTYPE_SID")?;
+    let arguments = find.arguments_of_a_call()?;
     Ok(Layout {
         task_pid: find.offset("task_struct", &["pid"])?,
         task_tgid: find.offset("task_struct", &["tgid"])?,
@@ -73,6 +78,32 @@ pub fn layout(btf: &Btf<'_>) -> Result<Layout, OffsetError> {
         socket_file: find.optional("socket", &["file"])?,
         file_inode: find.optional("file", &["f_inode"])?,
         inode_ino: find.optional("inode", &["i_ino"])?,
+        inode_mode: find.optional("inode", &["i_mode"])?,
+        task_files: find.optional("task_struct", &["files"])?,
+        files_fdt: find.optional("files_struct", &["fdt"])?,
+        fdt_max_fds: find.optional("fdtable", &["max_fds"])?,
+        fdt_fd: find.optional("fdtable", &["fd"])?,
+        regs_call: find.optional("pt_regs", &["orig_ax", "syscallno"])?,
+        regs_first: arguments[0],
+        regs_second: arguments[1],
+        regs_third: arguments[2],
+        regs_fourth: arguments[3],
+        call_read: libc::SYS_read,
+        call_readv: libc::SYS_readv,
+        call_preadv2: libc::SYS_preadv2,
+        call_write: libc::SYS_write,
+        call_writev: libc::SYS_writev,
+        call_pwritev2: libc::SYS_pwritev2,
+        call_sendto: libc::SYS_sendto,
+        call_recvfrom: libc::SYS_recvfrom,
+        call_sendmsg: libc::SYS_sendmsg,
+        call_recvmsg: libc::SYS_recvmsg,
+        call_sendmmsg: libc::SYS_sendmmsg,
+        call_recvmmsg: libc::SYS_recvmmsg,
+        call_sendfile: libc::SYS_sendfile,
+        call_splice: libc::SYS_splice,
+        call_io_uring_enter: libc::SYS_io_uring_enter,
+        call_io_submit: libc::SYS_io_submit,
         signal_real_timer_queued: within(
             find.optional("signal_struct", &["real_timer"])?,
             // A flag in a byte either way: `HRTIMER_STATE_ENQUEUED` is 1.
@@ -83,18 +114,54 @@ pub fn layout(btf: &Btf<'_>) -> Result<Layout, OffsetError> {
     })
 }
 
-/// Whether the kernel tells how much is sent and received, and the programs can find out on which socket.
+/// What tells how much is sent and received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Teller {
+    /// The tracepoints [`LENGTHS`], in net/socket.c.
+    Lengths,
+    /// The end of every system call, [`CALLS`]: what it cost is more, since every process pays for it.
+    Calls,
+}
+
+impl Teller {
+    /// The programs that count, each with its tracepoint.
+    pub(super) fn programs(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Lengths => &[("observe_send", LENGTHS[0]), ("observe_receive", LENGTHS[1])],
+            Self::Calls => &[("observe_call", CALLS)],
+        }
+    }
+}
+
+/// What tells on this kernel how much is sent and received, and on which socket; the best first.
 ///
 /// # Errors
 /// [`BtfError`] if the types cannot be followed.
-pub fn tells_traffic(btf: &Btf<'_>, layout: &Layout) -> Result<bool, BtfError> {
-    let fields = [layout.sock_socket, layout.socket_file, layout.file_inode, layout.inode_ino];
-    let mut tells = !fields.contains(&MISSING);
-    for tracepoint in LENGTHS {
-        // The data of whoever attached, sk, ret and flags (include/trace/events/sock.h).
-        tells &= btf.parameters(&format!("btf_trace_{tracepoint}"))? == Some(4);
+pub fn tellers(btf: &Btf<'_>, layout: &Layout) -> Result<Vec<Teller>, BtfError> {
+    let parameters = |tracepoint: &str| btf.parameters(&format!("btf_trace_{tracepoint}"));
+    let socket = [layout.sock_socket, layout.socket_file, layout.file_inode, layout.inode_ino];
+    let descriptor = [
+        layout.task_files,
+        layout.files_fdt,
+        layout.fdt_max_fds,
+        layout.fdt_fd,
+        layout.file_inode,
+        layout.inode_mode,
+        layout.inode_ino,
+    ];
+    let call =
+        [layout.regs_call, layout.regs_first, layout.regs_second, layout.regs_third, layout.regs_fourth];
+    let mut tellers = Vec::new();
+    // The data of whoever attached, sk, ret and flags (include/trace/events/sock.h).
+    if !socket.contains(&MISSING) && parameters(LENGTHS[0])? == Some(4) && parameters(LENGTHS[1])? == Some(4)
+    {
+        tellers.push(Teller::Lengths);
     }
-    Ok(tells)
+    // The data of whoever attached, regs and ret (include/trace/events/syscalls.h).
+    if !descriptor.contains(&MISSING) && !call.contains(&MISSING) && parameters(CALLS)? == Some(3) {
+        tellers.push(Teller::Calls);
+    }
+    Ok(tellers)
 }
 
 /// The offset of a field of a struct that lies in another one.
@@ -125,6 +192,23 @@ impl Finder<'_> {
             }
         }
         Ok(MISSING)
+    }
+
+    /// Where a `pt_regs` has a system call's first four arguments when it returns: by their registers' names, or behind the
+    /// saved first one, whose register has the result by then (arch/arm64/include/asm/ptrace.h).
+    fn arguments_of_a_call(&self) -> Result<[i64; 4], OffsetError> {
+        let saved = self.optional("pt_regs", &["orig_x0"])?;
+        if saved == MISSING {
+            let mut offsets = [MISSING; 4];
+            for (offset, name) in offsets.iter_mut().zip(["di", "si", "dx", "r10"]) {
+                *offset = self.optional("pt_regs", &[name])?;
+            }
+            return Ok(offsets);
+        }
+        Ok(match self.optional("pt_regs", &["regs"])? {
+            MISSING => [MISSING; 4],
+            all => [saved, all + POINTER_BYTES, all + 2 * POINTER_BYTES, all + 3 * POINTER_BYTES],
+        })
     }
 
     /// Offset in bits of a bitfield of one bit.
@@ -173,6 +257,8 @@ mod tests {
         assert_eq!(layout.signal_has_child_subreaper_bit, layout.signal_is_child_subreaper_bit + 1);
         assert_eq!(layout.list_next, 0);
         assert!(layout.signal_real_timer_queued > 0 && layout.signal_it_real_incr > 0);
+        let tellers = tellers(&Btf::parse(&data).unwrap(), &layout).unwrap();
+        assert!(tellers.contains(&Teller::Calls), "{layout:?}");
         assert!(layout.mm_arg_start > 0 && layout.binprm_filename > 0 && layout.signal_nr_threads > 0);
     }
 

@@ -25,7 +25,7 @@ use super::btf::{self, Btf, Excerpt};
 use super::events::{Events, watch};
 use super::lineage::Lineage;
 use super::observer::Observer;
-use super::offsets::{self, LENGTHS, OffsetError};
+use super::offsets::{self, CALLS, LENGTHS, OffsetError, Teller};
 use super::pins::{self, Generation, PinError, Pins};
 
 /// The kernel programs, or nothing (see `build.rs`).
@@ -307,7 +307,7 @@ fn load(ring_bytes: u32, generation: Option<&Generation>) -> Result<(Ebpf, Obser
     program::<aya::programs::Iter>(&mut ebpf, ITERATOR)?
         .load("task", &types)
         .map_err(|error| refused(ITERATOR, error))?;
-    Ok((ebpf, Observer::new(loader, kernel.types, kernel.tells_traffic)))
+    Ok((ebpf, Observer::new(loader, kernel.types, kernel.tellers)))
 }
 
 /// The same, and pins what a generation reads from.
@@ -327,7 +327,7 @@ struct Kernel {
     layout: &'static Layout,
     /// What they attach to.
     types: Excerpt,
-    tells_traffic: bool,
+    tellers: Vec<Teller>,
 }
 
 impl Kernel {
@@ -336,12 +336,12 @@ impl Kernel {
         static LAYOUT: OnceLock<Layout> = OnceLock::new();
         let btf = Btf::parse(vmlinux)?;
         let layout = offsets::layout(&btf)?;
-        let tells_traffic = offsets::tells_traffic(&btf, &layout)?;
-        let tracepoints = TRACEPOINTS.iter().map(|&(_, tracepoint)| tracepoint).chain(LENGTHS);
+        let tellers = offsets::tellers(&btf, &layout)?;
+        let tracepoints = TRACEPOINTS.iter().map(|&(_, tracepoint)| tracepoint).chain(LENGTHS).chain([CALLS]);
         let typedefs: Vec<String> = tracepoints.map(|name| format!("btf_trace_{name}")).collect();
         let typedefs: Vec<&str> = typedefs.iter().map(String::as_str).collect();
         let types = Excerpt::of(&btf, &typedefs, &["bpf_iter_task"])?;
-        Ok(Self { layout: LAYOUT.get_or_init(|| layout), types, tells_traffic })
+        Ok(Self { layout: LAYOUT.get_or_init(|| layout), types, tellers })
     }
 }
 

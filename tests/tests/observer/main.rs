@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use reaper::core::ids::ProcKey;
 use reaper::core::sample::{File, FileKind, Sample, Source, Traffic, Wants};
-use reaper::kernel::{DEFAULT_RING_BYTES, Observer, Probes};
+use reaper::kernel::{DEFAULT_RING_BYTES, Observer, Probes, Teller};
 
 mod calls;
 
@@ -33,16 +33,29 @@ impl Scene {
         Self { probes, observer }
     }
 
+    /// One for each way in which this kernel tells of traffic.
+    fn each() -> impl Iterator<Item = Self> {
+        let tellers = Self::open().observer.tellers().to_vec();
+        assert!(tellers.contains(&Teller::Calls), "{tellers:?}");
+        tellers.into_iter().map(|teller| {
+            println!("{teller:?}");
+            let mut scene = Self::open();
+            scene.observer.prefer(teller);
+            scene
+        })
+    }
+
     fn key(&mut self, pid: u32) -> ProcKey {
         self.probes.tasks().unwrap().iter().find(|task| task.key.tgid == pid).unwrap().key
     }
 
-    /// The test's own process, watched.
-    fn watching_itself() -> (Self, ProcKey) {
-        let mut scene = Self::open();
-        let key = scene.key(std::process::id());
-        scene.observer.watch(key).unwrap();
-        (scene, key)
+    /// The test's own process, watched in each of the ways.
+    fn each_watching_itself() -> impl Iterator<Item = (Self, ProcKey)> {
+        Self::each().map(|mut scene| {
+            let key = scene.key(std::process::id());
+            scene.observer.watch(key).unwrap();
+            (scene, key)
+        })
     }
 
     /// A look at these sockets of the process.
@@ -54,14 +67,9 @@ impl Scene {
         sample
     }
 
-    /// What the process did on one socket; None on a kernel that does not tell.
-    fn traffic(&mut self, key: ProcKey, socket: RawFd) -> Option<Traffic> {
-        let traffic = self.look(key, &[socket]).source.unwrap().files[0].traffic;
-        if self.observer.tells_traffic() {
-            return Some(traffic.unwrap());
-        }
-        assert_eq!(traffic, None);
-        None
+    /// What the process did on one socket.
+    fn traffic(&mut self, key: ProcKey, socket: RawFd) -> Traffic {
+        self.look(key, &[socket]).source.unwrap().files[0].traffic.unwrap()
     }
 
     fn alarm(&mut self, key: ProcKey) -> Option<bool> {
@@ -115,124 +123,122 @@ fn now() -> u64 {
 
 #[test]
 fn every_call_counts_once() {
-    let (mut scene, key) = Scene::watching_itself();
-    let mut room = [0; 64];
-    for ends in Ends::of_each_kind() {
-        let name = ends.name;
-        let (mut sends, mut sent) = (0, 0);
-        assert_eq!(scene.traffic(key, ends.near), scene.observer.tells_traffic().then(Traffic::default));
-        for (round, (by, through)) in SENDS.into_iter().zip(RECEIVES).enumerate() {
-            let what = format!("{name}: {by} to {through}");
-            let bytes = &b"0123456789"[..=round];
-            let before = now();
-            assert_eq!(calls::send(by, ends.near, bytes), bytes.len().cast_signed(), "{what}");
-            let between = now();
-            assert_eq!(calls::receive(through, ends.far, &mut room), bytes.len().cast_signed(), "{what}");
-            (sends, sent) = (sends + 1, sent + bytes.len() as u64);
-            let (Some(near), Some(far)) = (scene.traffic(key, ends.near), scene.traffic(key, ends.far))
-            else {
-                continue;
-            };
-            assert_eq!((near.sends, near.sent, near.receives, near.received), (sends, sent, 0, 0), "{what}");
-            assert_eq!((far.sends, far.sent, far.receives, far.received), (0, 0, sends, sent), "{what}");
-            let (near, far) = (near.last.unwrap(), far.last.unwrap());
-            assert_eq!((near.sent, near.bytes), (true, bytes.len() as u64), "{what}");
-            assert_eq!((far.sent, far.bytes), (false, bytes.len() as u64), "{what}");
-            assert!(before <= near.at && near.at <= between, "{what}");
-            assert!(between <= far.at && far.at <= now(), "{what}");
+    for (mut scene, key) in Scene::each_watching_itself() {
+        let mut room = [0; 64];
+        for ends in Ends::of_each_kind() {
+            let name = ends.name;
+            let (mut sends, mut sent) = (0, 0);
+            assert_eq!(scene.traffic(key, ends.near), Traffic::default());
+            for (round, (by, through)) in SENDS.into_iter().zip(RECEIVES).enumerate() {
+                let what = format!("{name}: {by} to {through}");
+                let bytes = &b"0123456789"[..=round];
+                let before = now();
+                assert_eq!(calls::send(by, ends.near, bytes), bytes.len().cast_signed(), "{what}");
+                let between = now();
+                assert_eq!(calls::receive(through, ends.far, &mut room), bytes.len().cast_signed(), "{what}");
+                (sends, sent) = (sends + 1, sent + bytes.len() as u64);
+                let (near, far) = (scene.traffic(key, ends.near), scene.traffic(key, ends.far));
+                assert_eq!(
+                    (near.sends, near.sent, near.receives, near.received),
+                    (sends, sent, 0, 0),
+                    "{what}"
+                );
+                assert_eq!((far.sends, far.sent, far.receives, far.received), (0, 0, sends, sent), "{what}");
+                let (near, far) = (near.last.unwrap(), far.last.unwrap());
+                assert_eq!((near.sent, near.bytes), (true, bytes.len() as u64), "{what}");
+                assert_eq!((far.sent, far.bytes), (false, bytes.len() as u64), "{what}");
+                assert!(before <= near.at && near.at <= between, "{what}");
+                assert!(between <= far.at && far.at <= now(), "{what}");
+            }
         }
     }
 }
 
 #[test]
 fn what_moves_nothing_does_not_count() {
-    let (mut scene, key) = Scene::watching_itself();
-    let mut room = [0_u8; 64];
-    let (mut near, far) = UnixStream::pair().unwrap();
-    let fd = far.as_raw_fd();
-    // SAFETY: `room` outlives the call.
-    let mut recv = |flags| unsafe { libc::recv(fd, room.as_mut_ptr().cast(), room.len(), flags) };
-    assert_eq!(recv(libc::MSG_DONTWAIT), -1);
-    near.write_all(b"abc").unwrap();
-    assert_eq!(recv(libc::MSG_PEEK), 3);
-    assert_eq!(recv(libc::MSG_PEEK | libc::MSG_DONTWAIT), 3);
-    if let Some(traffic) = scene.traffic(key, fd) {
+    for (mut scene, key) in Scene::each_watching_itself() {
+        let mut room = [0_u8; 64];
+        let (mut near, far) = UnixStream::pair().unwrap();
+        let fd = far.as_raw_fd();
+        // SAFETY: `room` outlives the call.
+        let mut recv = |flags| unsafe { libc::recv(fd, room.as_mut_ptr().cast(), room.len(), flags) };
+        assert_eq!(recv(libc::MSG_DONTWAIT), -1);
+        near.write_all(b"abc").unwrap();
+        assert_eq!(recv(libc::MSG_PEEK), 3);
+        assert_eq!(recv(libc::MSG_PEEK | libc::MSG_DONTWAIT), 3);
+        let traffic = scene.traffic(key, fd);
         assert_eq!(traffic, Traffic::default());
-    }
-    assert_eq!(recv(0), 3);
-    drop(near);
-    // The end of the stream.
-    assert_eq!(recv(0), 0);
-    if let Some(traffic) = scene.traffic(key, fd) {
+        assert_eq!(recv(0), 3);
+        drop(near);
+        // The end of the stream.
+        assert_eq!(recv(0), 0);
+        let traffic = scene.traffic(key, fd);
         assert_eq!((traffic.receives, traffic.received), (1, 3));
     }
 }
 
 #[test]
 fn both_directions_and_the_last_of_them() {
-    let (mut scene, key) = Scene::watching_itself();
-    let (mut near, mut far) = UnixStream::pair().unwrap();
-    let mut room = [0; 8];
-    near.write_all(b"ping").unwrap();
-    far.read_exact(&mut room[..4]).unwrap();
-    far.write_all(b"pong!").unwrap();
-    near.read_exact(&mut room[..5]).unwrap();
-    let Some(traffic) = scene.traffic(key, near.as_raw_fd()) else {
-        return;
-    };
-    assert_eq!((traffic.sends, traffic.sent, traffic.receives, traffic.received), (1, 4, 1, 5));
-    assert!(!traffic.last.unwrap().sent);
-    let traffic = scene.traffic(key, far.as_raw_fd()).unwrap();
-    assert_eq!((traffic.sends, traffic.sent, traffic.receives, traffic.received), (1, 5, 1, 4));
-    assert!(traffic.last.unwrap().sent);
+    for (mut scene, key) in Scene::each_watching_itself() {
+        let (mut near, mut far) = UnixStream::pair().unwrap();
+        let mut room = [0; 8];
+        near.write_all(b"ping").unwrap();
+        far.read_exact(&mut room[..4]).unwrap();
+        far.write_all(b"pong!").unwrap();
+        near.read_exact(&mut room[..5]).unwrap();
+        let traffic = scene.traffic(key, near.as_raw_fd());
+        assert_eq!((traffic.sends, traffic.sent, traffic.receives, traffic.received), (1, 4, 1, 5));
+        assert!(!traffic.last.unwrap().sent);
+        let traffic = scene.traffic(key, far.as_raw_fd());
+        assert_eq!((traffic.sends, traffic.sent, traffic.receives, traffic.received), (1, 5, 1, 4));
+        assert!(traffic.last.unwrap().sent);
+    }
 }
 
 #[test]
 fn a_file_sent_counts_and_a_splice_out_of_a_socket_does_not() {
-    let (mut scene, key) = Scene::watching_itself();
-    let (near, far) = UnixStream::pair().unwrap();
-    let file = tempfile::tempfile().unwrap();
-    (&file).write_all(b"content").unwrap();
-    let mut at = 0;
-    // SAFETY: `at` outlives the call.
-    let sent = unsafe { libc::sendfile(near.as_raw_fd(), file.as_raw_fd(), &raw mut at, 7) };
-    assert_eq!(sent, 7);
-    let (reader, writer) = nix::unistd::pipe().unwrap();
-    let none = std::ptr::null_mut();
-    // SAFETY: no pointer is passed.
-    let moved = unsafe { libc::splice(far.as_raw_fd(), none, writer.as_raw_fd(), none, 7, 0) };
-    assert_eq!(moved, 7);
-    drop(reader);
-    let (Some(near), Some(far)) = (scene.traffic(key, near.as_raw_fd()), scene.traffic(key, far.as_raw_fd()))
-    else {
-        return;
-    };
-    println!("sendfile: {near:?}\nsplice: {far:?}");
-    assert_eq!((near.sends, near.sent), (1, 7));
-    assert_eq!(far, Traffic::default());
+    for (mut scene, key) in Scene::each_watching_itself() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        (&file).write_all(b"content").unwrap();
+        let mut at = 0;
+        // SAFETY: `at` outlives the call.
+        let sent = unsafe { libc::sendfile(near.as_raw_fd(), file.as_raw_fd(), &raw mut at, 7) };
+        assert_eq!(sent, 7);
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let none = std::ptr::null_mut();
+        // SAFETY: no pointer is passed.
+        let moved = unsafe { libc::splice(far.as_raw_fd(), none, writer.as_raw_fd(), none, 7, 0) };
+        assert_eq!(moved, 7);
+        drop(reader);
+        let (near, far) = (scene.traffic(key, near.as_raw_fd()), scene.traffic(key, far.as_raw_fd()));
+        println!("sendfile: {near:?}\nsplice: {far:?}");
+        assert_eq!((near.sends, near.sent), (1, 7));
+        assert_eq!(far, Traffic::default());
+    }
 }
 
 #[test]
 fn only_the_watched_process_counts() {
-    let (mut scene, key) = Scene::watching_itself();
-    let (near, mut far) = UnixStream::pair().unwrap();
-    let fd = near.as_raw_fd();
-    // The same socket, in a child.
-    let child = fork(|| {
-        // SAFETY: the pointer is to a constant.
-        i32::from(unsafe { libc::send(fd, b"child".as_ptr().cast(), 5, 0) } != 5)
-    });
-    assert_eq!(wait(child), 0);
-    far.read_exact(&mut [0; 5]).unwrap();
-    if let Some(traffic) = scene.traffic(key, fd) {
+    for (mut scene, key) in Scene::each_watching_itself() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let fd = near.as_raw_fd();
+        // The same socket, in a child.
+        let child = fork(|| {
+            // SAFETY: the pointer is to a constant.
+            i32::from(unsafe { libc::send(fd, b"child".as_ptr().cast(), 5, 0) } != 5)
+        });
+        assert_eq!(wait(child), 0);
+        far.read_exact(&mut [0; 5]).unwrap();
+        let traffic = scene.traffic(key, fd);
         assert_eq!(traffic, Traffic::default());
-        assert_eq!(scene.traffic(key, far.as_raw_fd()).unwrap().received, 5);
+        assert_eq!(scene.traffic(key, far.as_raw_fd()).received, 5);
+        // Who is not watched is not told about.
+        let stranger = scene.key(nix::unistd::getppid().as_raw().cast_unsigned());
+        let sample = scene.look(stranger, &[fd]);
+        let source = sample.source.unwrap();
+        assert_eq!((source.files[0].traffic, source.alarm), (None, None));
     }
-    // Who is not watched is not told about.
-    let stranger = scene.key(nix::unistd::getppid().as_raw().cast_unsigned());
-    let sample = scene.look(stranger, &[fd]);
-    let source = sample.source.unwrap();
-    assert_eq!((source.files[0].traffic, source.alarm), (None, None));
 }
 
 #[test]
@@ -244,36 +250,33 @@ fn a_recycled_pid_does_not_count() {
     let (mut near, _far) = UnixStream::pair().unwrap();
     near.write_all(b"abc").unwrap();
     assert_eq!(scene.alarm(before), None, "that process is gone");
-    if let Some(traffic) = scene.traffic(before, near.as_raw_fd()) {
-        assert_eq!(traffic, Traffic::default());
-    }
+    let traffic = scene.traffic(before, near.as_raw_fd());
+    assert_eq!(traffic, Traffic::default());
     // Now the new one is watched too, and letting go of the old one does not end that.
     scene.observer.watch(own).unwrap();
     near.write_all(b"abc").unwrap();
     scene.observer.unwatch(before);
     near.write_all(b"abc").unwrap();
     assert_eq!(scene.alarm(own), Some(false));
-    if let Some(traffic) = scene.traffic(own, near.as_raw_fd()) {
-        assert_eq!((traffic.sends, traffic.sent), (2, 6));
-    }
+    let traffic = scene.traffic(own, near.as_raw_fd());
+    assert_eq!((traffic.sends, traffic.sent), (2, 6));
 }
 
 #[test]
 fn a_watch_starts_from_zero() {
-    let (mut scene, key) = Scene::watching_itself();
-    // Somebody else is watched all the time, so the programs stay.
-    let other = scene.key(nix::unistd::getppid().as_raw().cast_unsigned());
-    scene.observer.watch(other).unwrap();
-    let (mut near, _far) = UnixStream::pair().unwrap();
-    for _ in 0..5 {
-        near.write_all(b"abc").unwrap();
-        if let Some(traffic) = scene.traffic(key, near.as_raw_fd()) {
+    for (mut scene, key) in Scene::each_watching_itself() {
+        // Somebody else is watched all the time, so the programs stay.
+        let other = scene.key(nix::unistd::getppid().as_raw().cast_unsigned());
+        scene.observer.watch(other).unwrap();
+        let (mut near, _far) = UnixStream::pair().unwrap();
+        for _ in 0..5 {
+            near.write_all(b"abc").unwrap();
+            let traffic = scene.traffic(key, near.as_raw_fd());
             assert_eq!((traffic.sends, traffic.sent), (1, 3));
-        }
-        scene.observer.unwatch(key);
-        near.write_all(b"abc").unwrap();
-        scene.observer.watch(key).unwrap();
-        if let Some(traffic) = scene.traffic(key, near.as_raw_fd()) {
+            scene.observer.unwatch(key);
+            near.write_all(b"abc").unwrap();
+            scene.observer.watch(key).unwrap();
+            let traffic = scene.traffic(key, near.as_raw_fd());
             assert_eq!(traffic, Traffic::default());
         }
     }
@@ -282,45 +285,51 @@ fn a_watch_starts_from_zero() {
 #[test]
 fn threads_on_every_cpu_add_up() {
     const ROUNDS: u64 = 2_000;
-    let (mut scene, key) = Scene::watching_itself();
-    let (near, far) = UnixDatagram::pair().unwrap();
-    let fd = near.as_raw_fd();
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                for _ in 0..ROUNDS {
-                    near.send(b"x").unwrap();
-                }
-            });
+    for (mut scene, key) in Scene::each_watching_itself() {
+        let (near, far) = UnixDatagram::pair().unwrap();
+        let fd = near.as_raw_fd();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..ROUNDS {
+                        near.send(b"x").unwrap();
+                    }
+                });
+            }
+            scope.spawn(|| (0..4 * ROUNDS).for_each(|_| _ = far.recv(&mut [0; 4]).unwrap()));
+        });
+        let files = scene.look(key, &[fd, far.as_raw_fd()]).source.unwrap().files;
+        // A kernel that lets a program be preempted leaves out another thread's run of it meanwhile; that is noticed.
+        if let (Some(near), Some(far)) = (files[0].traffic, files[1].traffic) {
+            assert_eq!((near.sends, near.sent), (4 * ROUNDS, 4 * ROUNDS));
+            assert_eq!((far.receives, far.received), (4 * ROUNDS, 4 * ROUNDS));
+        } else {
+            println!("runs were left out");
+            assert_eq!((files[0].traffic, files[1].traffic), (None, None));
         }
-        scope.spawn(|| (0..4 * ROUNDS).for_each(|_| _ = far.recv(&mut [0; 4]).unwrap()));
-    });
-    if let Some(traffic) = scene.traffic(key, fd) {
-        assert_eq!((traffic.sends, traffic.sent), (4 * ROUNDS, 4 * ROUNDS));
-        assert_eq!(scene.traffic(key, far.as_raw_fd()).unwrap().receives, 4 * ROUNDS);
+        near.send(b"x").unwrap();
+        assert!(scene.traffic(key, fd).sends % (4 * ROUNDS) == 1, "it goes on, or begins anew");
     }
 }
 
 #[test]
 fn too_many_sockets_are_unknown_once_and_counted_again() {
-    let (mut scene, key) = Scene::watching_itself();
-    if !scene.observer.tells_traffic() {
-        return;
+    for (mut scene, key) in Scene::each_watching_itself() {
+        let (mut first, _far) = UnixStream::pair().unwrap();
+        first.write_all(b"abc").unwrap();
+        for _ in 0..1100 {
+            let (mut near, _far) = UnixStream::pair().unwrap();
+            near.write_all(b"abc").unwrap();
+        }
+        let (mut last, _far) = UnixStream::pair().unwrap();
+        last.write_all(b"abc").unwrap();
+        let both = [first.as_raw_fd(), last.as_raw_fd()];
+        let look = scene.look(key, &both);
+        assert!(look.source.unwrap().files.iter().all(|file| file.traffic.is_none()));
+        assert_eq!(scene.traffic(key, both[0]), Traffic::default());
+        last.write_all(b"abc").unwrap();
+        assert_eq!(scene.traffic(key, both[1]).sends, 1);
     }
-    let (mut first, _far) = UnixStream::pair().unwrap();
-    first.write_all(b"abc").unwrap();
-    for _ in 0..1100 {
-        let (mut near, _far) = UnixStream::pair().unwrap();
-        near.write_all(b"abc").unwrap();
-    }
-    let (mut last, _far) = UnixStream::pair().unwrap();
-    last.write_all(b"abc").unwrap();
-    let both = [first.as_raw_fd(), last.as_raw_fd()];
-    let look = scene.look(key, &both);
-    assert!(look.source.unwrap().files.iter().all(|file| file.traffic.is_none()));
-    assert_eq!(scene.traffic(key, both[0]), Some(Traffic::default()));
-    last.write_all(b"abc").unwrap();
-    assert_eq!(scene.traffic(key, both[1]).unwrap().sends, 1);
 }
 
 /// A child that runs `steps`, one for each byte that it is sent, and answers each with a byte.
@@ -415,6 +424,7 @@ fn an_alarm_is_seen_as_long_as_it_runs() {
 fn nothing_is_loaded_while_nobody_is_watched() {
     let before = programs();
     let mut scene = Scene::open();
+    let with_traffic = if scene.observer.tellers()[0] == Teller::Lengths { 3 } else { 2 };
     let new = programs().into_iter().filter(|id| !before.contains(id)).count();
     assert_eq!(new, 0, "before the first");
     let (own, parent) =
@@ -423,7 +433,7 @@ fn nothing_is_loaded_while_nobody_is_watched() {
         scene.observer.watch(own).unwrap();
         scene.observer.watch(parent).unwrap();
         let ours: Vec<u32> = programs().into_iter().filter(|id| !before.contains(id)).collect();
-        assert_eq!(ours.len(), if scene.observer.tells_traffic() { 3 } else { 1 });
+        assert_eq!(ours.len(), with_traffic);
         scene.observer.unwatch(own);
         assert!(ours.iter().all(|id| programs().contains(id)), "one is still watched");
         scene.observer.unwatch(parent);
@@ -442,8 +452,12 @@ fn nothing_is_loaded_while_nobody_is_watched() {
 #[ignore = "a measurement"]
 fn cost() {
     let started = Instant::now();
-    let mut scene = Scene::open();
+    drop(Scene::open());
     println!("all programs but the observer's: {:?}", started.elapsed());
+    Scene::each().for_each(cost_of);
+}
+
+fn cost_of(mut scene: Scene) {
     let own = scene.key(std::process::id());
     for _ in 0..5 {
         let started = Instant::now();
