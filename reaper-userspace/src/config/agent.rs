@@ -7,7 +7,8 @@ use globset::GlobMatcher;
 
 use super::patterns::comm_glob;
 use super::protect;
-use super::reader::{AGENT, Cx, Node, Table};
+use super::reader::{Cx, Node, Table};
+use super::schema::AGENT;
 use super::values::{
     absolute_path, choice, list, log_target, number, ring_size, size, socket_addr, socket_path,
 };

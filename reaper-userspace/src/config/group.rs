@@ -10,7 +10,8 @@ use toml::de::DeTable;
 use super::ConfigErrors;
 use super::overlap;
 use super::patterns::{comm_glob, path_glob, regex, unit_globs};
-use super::reader::{At, Cx, GROUP, IDLE, MASTER, Node, PROFILE, STOP, Schema, Table, WORKER};
+use super::reader::{At, Cx, Node, Table};
+use super::schema::{GROUP, IDLE, MASTER, PROFILE, STOP, Schema, WORKER};
 use super::values::{
     boolean, bytes, choice, duration, endpoint, list, number, signal, some_duration, some_list, string, user,
 };
@@ -225,7 +226,7 @@ fn matcher(cx: &mut Cx<'_>, node: &Node<'_>, schema: &Schema) -> Option<Matcher>
         unit: table.get(cx, "unit", unit_globs),
     };
     if table.is_empty() {
-        let known = schema.keys.join(", ");
+        let known = schema.known();
         cx.error(table.at, &format!("this {} is empty: give at least one of {known}", schema.title));
     }
     Some(matcher)

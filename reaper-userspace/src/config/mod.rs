@@ -20,12 +20,14 @@ mod overlap;
 mod patterns;
 mod protect;
 mod reader;
+mod schema;
 #[cfg(test)]
 mod tests;
 mod values;
 
 pub use agent::AgentSettings;
 pub use diagnostic::{ConfigErrors, Diagnostic, Position};
+pub use schema::reference;
 
 /// A configuration is written by people: what is larger is another kind of file, bytes.
 const LARGEST_FILE: u64 = 1 << 20;
@@ -76,7 +78,7 @@ impl Config {
     pub fn parse(file_name: &str, text: &str) -> Result<Self, ConfigErrors> {
         let document = parse_toml(file_name, text)?;
         let mut cx = reader::Cx::new(file_name, text);
-        let root = reader::Table::of(&mut cx, 0, document.get_ref(), &reader::ROOT);
+        let root = reader::Table::of(&mut cx, 0, document.get_ref(), &schema::ROOT);
         let agent = root.get(&mut cx, "agent", agent::read).unwrap_or_default();
         let groups = root.get(&mut cx, "group", |cx, n| Some(group::read_all(cx, n))).unwrap_or_default();
         if !root.has("group") {

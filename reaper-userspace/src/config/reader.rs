@@ -7,6 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Position, nearest};
+use super::schema::{Schema, TABLES};
 
 /// A value and where it stands.
 pub(super) type Node<'i> = Spanned<DeValue<'i>>;
@@ -27,56 +28,6 @@ pub(super) struct Cx<'t> {
     pub(super) errors: Vec<Diagnostic>,
     pub(super) warnings: Vec<Diagnostic>,
 }
-
-/// Which keys a table may have.
-pub(super) struct Schema {
-    /// As people write it.
-    pub(super) title: &'static str,
-    pub(super) keys: &'static [&'static str],
-}
-
-const MATCHER: &[&str] = &["cmdline", "exe", "comm", "user", "cgroup", "unit"];
-
-pub(super) static ROOT: Schema = Schema { title: "this file", keys: &["agent", "group"] };
-pub(super) static AGENT: Schema = Schema {
-    title: "[agent]",
-    keys: &["log", "log_level", "log_max_size", "log_keep", "socket", "state", "ring", "metrics", "protect"],
-};
-pub(super) static GROUP: Schema =
-    Schema { title: "[[group]]", keys: &["name", "profile", "mode", "master", "worker", "idle", "stop"] };
-/// A file in `profiles/`.
-pub(super) static PROFILE: Schema = Schema {
-    title: "a profile",
-    keys: &["observe_only", "never_enforce", "master", "worker", "idle", "stop"],
-};
-pub(super) static MASTER: Schema = Schema { title: "[group.master]", keys: MATCHER };
-pub(super) static WORKER: Schema = Schema { title: "[group.worker]", keys: MATCHER };
-pub(super) static IDLE: Schema = Schema {
-    title: "[group.idle]",
-    keys: &[
-        "proof",
-        "quiet",
-        "queue",
-        "sleep",
-        "poll_request",
-        "poll_reply",
-        "alarm",
-        "no_alarm",
-        "title",
-        "job_in_child",
-        "job_by_pipe",
-        "pool",
-        "job_threads",
-        "children",
-    ],
-};
-pub(super) static STOP: Schema = Schema {
-    title: "[group.stop]",
-    keys: &["when", "signals", "grace", "kill", "deadline", "max_kills", "window", "job_children"],
-};
-
-/// Where a key may belong that stands in the wrong table.
-static TABLES: [&Schema; 6] = [&AGENT, &GROUP, &MASTER, &WORKER, &IDLE, &STOP];
 
 impl<'t> Cx<'t> {
     pub(super) fn new(file: &'t str, text: &'t str) -> Self {
@@ -142,7 +93,7 @@ impl<'a, 'i> Table<'a, 'i> {
     }
 
     pub(super) fn of(cx: &mut Cx<'_>, at: usize, entries: &'a DeTable<'i>, schema: &Schema) -> Self {
-        for key in entries.keys().filter(|k| !schema.keys.contains(&&**k.get_ref())) {
+        for key in entries.keys().filter(|k| !schema.has(k.get_ref())) {
             cx.error(key.span().start, &unknown(key.get_ref(), schema));
         }
         Self { at, entries }
@@ -181,12 +132,12 @@ impl<'a, 'i> Table<'a, 'i> {
 
 fn unknown(key: &str, schema: &Schema) -> String {
     let what = format!("unknown key {key:?} in {}", schema.title);
-    if let Some(home) = TABLES.iter().find(|t| t.keys.contains(&key)) {
+    if let Some(home) = TABLES.iter().find(|t| t.has(key)) {
         return format!("{what}: it belongs in {}", home.title);
     }
-    match nearest(key, schema.keys.iter().copied()) {
+    match nearest(key, schema.names()) {
         Some(meant) => format!("{what}: did you mean {meant:?}?"),
-        None => format!("{what}: known are {}", schema.keys.join(", ")),
+        None => format!("{what}: known are {}", schema.known()),
     }
 }
 
