@@ -39,7 +39,10 @@ pub struct Stage {
 
 impl Stage {
     /// An empty stage with a slow HTTP server.
-    pub(super) fn new() -> Result<Self> {
+    ///
+    /// # Errors
+    /// When its files cannot be written.
+    pub fn new() -> Result<Self> {
         let scene = Scene::new();
         fs::write(scene.path("jobs"), "")?;
         // The program that children of jobs run: its path carries the token.
@@ -75,6 +78,12 @@ impl Stage {
     #[track_caller]
     pub fn redis(&self) -> u16 {
         *self.redis.get().unwrap()
+    }
+
+    /// Port of the PostgreSQL that [`Stage::start_postgres`] started.
+    #[track_caller]
+    pub fn postgres(&self) -> u16 {
+        *self.postgres.get().unwrap()
     }
 
     /// What masters and jobs have in their environment: `DRILL_TOKEN`, `DRILL_LEDGER`, `DRILL_HTTP` (port),
