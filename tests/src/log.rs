@@ -92,6 +92,13 @@ impl Record {
         self.get(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("{path} is not a number: {self:?}"))
     }
 
+    /// Pids from the process up to its master.
+    #[track_caller]
+    pub fn lineage(&self) -> Vec<i64> {
+        let pids = self.get("lineage").and_then(Value::as_array).unwrap_or_else(|| panic!("{self:?}"));
+        pids.iter().filter_map(Value::as_i64).collect()
+    }
+
     /// A field that is true or false.
     #[track_caller]
     pub fn flag(&self, path: &str) -> bool {

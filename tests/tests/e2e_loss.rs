@@ -47,17 +47,6 @@ fn assert_silence(records: &[Record]) {
     assert!(!lossy, "the tree was never rebuilt");
 }
 
-fn lineage(orphaned: &Record) -> Vec<i64> {
-    orphaned
-        .get("lineage")
-        .unwrap()
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(serde_json::Value::as_i64)
-        .collect()
-}
-
 #[test]
 fn a_master_killed_in_the_gap_leaves_orphans() {
     let scene = Scene::new();
@@ -86,7 +75,7 @@ fn a_master_killed_in_the_gap_leaves_orphans() {
     assert!(master_lost.get("code").unwrap().is_null() && master_lost.get("signal").unwrap().is_null());
     let orphaned = agent.wait("orphaned", &w);
     assert!(orphaned.names("lost", &second) && !orphaned.flag("stray"), "{orphaned:?}");
-    assert_eq!(lineage(&orphaned), [i64::from(second.pid())]);
+    assert_eq!(orphaned.lineage(), [i64::from(second.pid())]);
     agent.wait_reaped(&w);
     agent.wait_reaped(&busy);
     // What an orphan did in the gap nobody knows: it is idle from then on at the earliest.
@@ -143,7 +132,7 @@ fn whose_lineage_is_hidden_in_the_gap_is_at_most_a_stray() {
     let agent = Agent::start(&scene, &Config::new(&scene).worker_matcher().agent("ring = \"64KiB\""));
     let (_master, lone) = born_and_orphaned_in_the_gap(&scene, &agent);
     let orphaned = agent.wait("orphaned", &lone);
-    assert!(orphaned.flag("stray") && lineage(&orphaned).is_empty(), "{orphaned:?}");
+    assert!(orphaned.flag("stray") && orphaned.lineage().is_empty(), "{orphaned:?}");
     agent.wait_reaped(&lone);
     agent.assert_signalled(&[&lone]);
     assert_silence(&agent.stop());

@@ -9,7 +9,6 @@ use reaper::agent::client;
 use reaper::kernel::Pins;
 use reaper_tests::agent::{Agent, binary, is_shot, run_to_end};
 use reaper_tests::config::Config;
-use reaper_tests::log::Record;
 use reaper_tests::process::{PATIENCE, Proc, Signal};
 use reaper_tests::scene::Scene;
 use reaper_tests::script::{Op, exec, fork, gate, note, twin, worker, worker_doing};
@@ -35,23 +34,12 @@ fn generations(config: &Config) -> usize {
     entries.filter(|entry| entry.path().is_dir()).count()
 }
 
-fn lineage(orphaned: &Record) -> Vec<i64> {
-    orphaned
-        .get("lineage")
-        .unwrap()
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(serde_json::Value::as_i64)
-        .collect()
-}
-
 /// This agent knows who an orphan has lost and in which line, although it was not there.
 #[track_caller]
 fn assert_known(agent: &Agent, orphan: &Proc, line: &[&Proc], lost: &Proc) {
     let orphaned = agent.wait("orphaned", orphan);
     assert!(!orphaned.flag("stray") && orphaned.names("lost", lost), "{orphaned:?}");
-    assert_eq!(lineage(&orphaned), line.iter().map(|p| i64::from(p.pid())).collect::<Vec<_>>());
+    assert_eq!(orphaned.lineage(), line.iter().map(|p| i64::from(p.pid())).collect::<Vec<_>>());
     agent.wait_reaped(orphan);
 }
 

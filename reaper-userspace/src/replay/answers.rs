@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Known, Question};
+use super::Known;
 use crate::core::ids::{Ns, ProcKey, SECOND};
 use crate::core::input::{Exec, Identified, Identity, Input, Sampled};
 
@@ -56,7 +56,9 @@ impl Answers {
         (who.comm, who.uid, who.session) = (exec.comm.clone(), exec.uid, exec.session);
         (who.argv, who.exe) = (exec.argv.clone(), exec.filename.clone());
     }
+}
 
+impl Known for Answers {
     fn identified(&self, now: Ns, key: ProcKey) -> Option<Identified> {
         let seen = self.who.get(&key).map(Vec::as_slice).unwrap_or_default();
         // It is alive: the core does not ask about the dead.
@@ -78,19 +80,6 @@ impl Answers {
             sample.at = now;
         }
         (at.abs_diff(now) <= FAR).then_some(outcome)
-    }
-}
-
-impl Known for Answers {
-    fn nearest(&self, now: Ns, question: Question) -> Option<Input> {
-        match question {
-            Question::Identify(key) => {
-                self.identified(now, key).map(|outcome| Input::Identified { key, outcome })
-            }
-            Question::Sample(key) => self.looked_at(now, key).map(|outcome| Input::Sampled { key, outcome }),
-            Question::Aim(key) => self.looked_at(now, key).map(|outcome| Input::Aimed { key, outcome }),
-            Question::Fire(_) => None,
-        }
     }
 }
 

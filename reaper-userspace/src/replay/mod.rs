@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::core::ids::{Ns, ProcKey};
-use crate::core::input::Input;
+use crate::core::input::{Identified, Input, Sampled};
 use crate::core::records::{Evidence, Record};
 
 pub use compare::{Summary, compare};
@@ -58,8 +58,23 @@ enum Step {
 
 /// What can be said of a process at any moment.
 trait Known: std::fmt::Debug {
+    /// Who a process is, as the nearest answer has it.
+    fn identified(&self, now: Ns, key: ProcKey) -> Option<Identified>;
+
+    /// The nearest look at it.
+    fn looked_at(&self, now: Ns, key: ProcKey) -> Option<Sampled>;
+
     /// The nearest answer to a question.
-    fn nearest(&self, now: Ns, question: Question) -> Option<Input>;
+    fn nearest(&self, now: Ns, question: Question) -> Option<Input> {
+        match question {
+            Question::Identify(key) => {
+                self.identified(now, key).map(|outcome| Input::Identified { key, outcome })
+            }
+            Question::Sample(key) => self.looked_at(now, key).map(|outcome| Input::Sampled { key, outcome }),
+            Question::Aim(key) => self.looked_at(now, key).map(|outcome| Input::Aimed { key, outcome }),
+            Question::Fire(_) => None,
+        }
+    }
 
     /// What was seen of its idleness and since when that held, where only that is known.
     fn evidence(&self, _now: Ns, _key: ProcKey) -> Option<(Ns, &Evidence)> {

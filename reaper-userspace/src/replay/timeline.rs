@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::Known;
 use super::driver::{key_of, proc_of};
-use super::{Known, Question};
 use crate::core::ids::{Ns, ProcKey};
-use crate::core::input::{Identified, Identity, Input, Sampled};
+use crate::core::input::{Identified, Identity, Sampled};
 use crate::core::records::{Event, Evidence, HeirBecause, ProcView, Record, SparedBecause, Verdict};
 use crate::core::sample::{Sample, Thread, Wait};
 
@@ -71,7 +71,9 @@ impl Timeline {
     pub(super) fn look(&self, now: Ns, key: ProcKey) -> Option<&ProcView> {
         latest(self.looks.get(&key)?, now).map(|(_, look)| look)
     }
+}
 
+impl Known for Timeline {
     fn identified(&self, now: Ns, key: ProcKey) -> Option<Identified> {
         let seen = self.look(now, key)?;
         let text = |text: &str| -> Arc<str> { Arc::from(text) };
@@ -99,19 +101,6 @@ impl Timeline {
         let thread =
             Thread { tid: key.tgid, comm, state, syscall: None, wait: Wait::NotAsked, switches: None };
         Some(Sampled::Seen(Sample { at: now, threads: vec![thread], ..Sample::default() }))
-    }
-}
-
-impl Known for Timeline {
-    fn nearest(&self, now: Ns, question: Question) -> Option<Input> {
-        match question {
-            Question::Identify(key) => {
-                self.identified(now, key).map(|outcome| Input::Identified { key, outcome })
-            }
-            Question::Sample(key) => self.looked_at(now, key).map(|outcome| Input::Sampled { key, outcome }),
-            Question::Aim(key) => self.looked_at(now, key).map(|outcome| Input::Aimed { key, outcome }),
-            Question::Fire(_) => None,
-        }
     }
 
     fn evidence(&self, now: Ns, key: ProcKey) -> Option<(Ns, &Evidence)> {
