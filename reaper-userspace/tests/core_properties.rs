@@ -1,12 +1,15 @@
 //! Whatever happens on a host, the core keeps the design's sections 2 and 3: random lives of processes on a simulated
-//! kernel, with a stream that is late, double and lossy. `PROPTEST_CASES` raises the number of cases.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+//! kernel, with a stream that is late, double and lossy. `REAPER_STEPS` makes a long run of it (`cargo xtask test --steps`).
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, missing_docs, reason = "tests")]
 
 mod sim;
 
+use std::cell::Cell;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngSeed};
-use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
+use proptest::test_runner::{Config, RngSeed, TestRunner};
+use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
 use reaper::core::ids::{MS, Ns, SECOND};
 use reaper::core::rules::{Mode, Proof, Rules, When};
 
@@ -422,31 +425,65 @@ impl<const HOW: u8> StateMachineTest for Anything<HOW> {
     }
 }
 
-/// The same cases every time, so that a change is judged by itself; with `PROPTEST_CASES` so many, and others every time.
-fn cases(default: u32) -> Config {
-    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok());
-    let rng_seed = if asked.is_some() { RngSeed::Random } else { RngSeed::Fixed(0x7ea9e7) };
-    let cases = asked.unwrap_or(default);
-    Config { cases, rng_seed, max_shrink_iters: 20_000, failure_persistence: None, ..Config::default() }
+/// Operations in one case: fewer than that, 30 on average.
+const LONGEST: usize = 60;
+
+/// A long run goes by batches of so many cases, each with a seed of its own, so that a violation is found again soon.
+const BATCH: u32 = 100;
+
+/// Plain, the same cases every time, so that a change is judged by itself. With `REAPER_STEPS` batches of others until so
+/// many operations were applied, from the seed `REAPER_SEED` on (by default the time).
+fn keeps_the_law<const HOW: u8>() {
+    let number = |name| std::env::var(name).ok().map(|n: String| n.parse::<u64>().unwrap());
+    let Some(steps) = number("REAPER_STEPS") else {
+        run_cases::<HOW>(250, 0x7ea9e7);
+        return;
+    };
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let first = number("REAPER_SEED").unwrap_or(clock * 1_000_000);
+    let (started, mut done, mut seed) = (Instant::now(), 0, first);
+    while done < steps {
+        done += run_cases::<HOW>(BATCH, seed);
+        seed += 1;
+    }
+    let stream = ["whole stream", "lossy stream", "agents that come and go"][usize::from(HOW)];
+    let took = started.elapsed().as_secs();
+    eprintln!("{stream}: {done} steps in {took} s, seeds {first} to {}", seed - 1);
 }
 
-prop_state_machine! {
-    #![proptest_config(cases(250))]
-
-    #[test]
-    fn keeps_the_law_with_a_whole_stream(sequential 1..60 => Anything<WHOLE>);
+/// Returns how many operations were applied.
+fn run_cases<const HOW: u8>(cases: u32, seed: u64) -> u64 {
+    let config = Config {
+        cases,
+        rng_seed: RngSeed::Fixed(seed),
+        max_shrink_iters: 20_000,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let steps = Cell::new(0);
+    let mut runner = TestRunner::new(config.clone());
+    let outcome = runner.run(&Anything::<HOW>::sequential_strategy(1..LONGEST), |(setup, ops, seen)| {
+        steps.set(steps.get() + ops.len() as u64);
+        Anything::<HOW>::test_sequential(config.clone(), setup, ops, seen);
+        Ok(())
+    });
+    if let Err(why) = outcome {
+        panic!("REAPER_SEED={seed} finds it again: {why}\n{runner}");
+    }
+    steps.get()
 }
 
-prop_state_machine! {
-    #![proptest_config(cases(250))]
-
-    #[test]
-    fn keeps_the_law_when_records_are_lost(sequential 1..60 => Anything<LOSSY>);
+#[test]
+fn keeps_the_law_with_a_whole_stream() {
+    keeps_the_law::<WHOLE>();
 }
 
-prop_state_machine! {
-    #![proptest_config(cases(250))]
+#[test]
+fn keeps_the_law_when_records_are_lost() {
+    keeps_the_law::<LOSSY>();
+}
 
-    #[test]
-    fn keeps_the_law_when_agents_come_and_go(sequential 1..60 => Anything<RESTARTED>);
+#[test]
+fn keeps_the_law_when_agents_come_and_go() {
+    keeps_the_law::<RESTARTED>();
 }

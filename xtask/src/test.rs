@@ -2,6 +2,8 @@
 //!
 //! Two parts. The fast one is plain `cargo test`, which needs no root and no BPF toolchain. The other is the crate
 //! `tests`, which runs the agent on this machine's kernel as root.
+//!
+//! With `--steps` it is one test instead: the core's properties, for that long.
 
 use std::{
     env, fmt, fs,
@@ -28,13 +30,21 @@ pub(crate) struct Args {
     fast: bool,
     /// Only the tests whose name contains this.
     filter: Option<String>,
+    /// Only the core's properties, for so many steps with a whole stream of events and as many with a lossy one.
+    #[arg(long, conflicts_with_all = ["fast", "filter"])]
+    steps: Option<u64>,
+    /// Where a run of `--steps` begins, to go through one again.
+    #[arg(long, requires = "steps")]
+    seed: Option<u64>,
 }
 
 /// Runs the parts; fails if a test failed, or a part did not get as far as its tests or found none.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut parts = Vec::new();
     let room = Room::new()?;
-    if args.fast {
+    if let Some(steps) = args.steps {
+        parts.push(("core", part(&mut core(steps, args.seed), &["--nocapture"])?));
+    } else if args.fast {
         // With a toolchain that is there anyway, target/debug/reaper stays the one that has its programs.
         parts.push(("fast", part(&mut fast(setup::look().as_ref(), args), &[])?));
     } else {
@@ -114,6 +124,18 @@ fn fast(toolchain: Option<&setup::Toolchain>, args: &Args) -> Command {
     cargo.args(["test", "--no-fail-fast"]).args(&args.filter);
     if let Some(toolchain) = toolchain {
         toolchain.apply(&mut cargo);
+    }
+    cargo
+}
+
+/// The core's properties as a long run, optimised.
+fn core(steps: u64, seed: Option<u64>) -> Command {
+    let mut cargo = sh::cargo();
+    cargo.args(["test", "--profile", "checked"]);
+    cargo.args(["--package", "reaper-userspace", "--test", "core_properties"]);
+    cargo.env("REAPER_STEPS", steps.to_string());
+    if let Some(seed) = seed {
+        cargo.env("REAPER_SEED", seed.to_string());
     }
     cargo
 }

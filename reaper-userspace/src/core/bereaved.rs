@@ -120,6 +120,14 @@ impl Bereaved {
         self.groups.dedup();
     }
 
+    /// Its parent has exited as the parents of daemons do, before it was decided what became of it: it has its second from now
+    /// on.
+    pub fn may_leave(&mut self, at: Ns, session: u32) {
+        self.since = at;
+        self.exec_session = Some(session);
+        self.pause = 0;
+    }
+
     /// When an open fate is looked at again: soon at first, then less often.
     pub fn poll_again(&mut self, now: Ns) -> Ns {
         let pause = self.pause.max(FIRST_POLL);

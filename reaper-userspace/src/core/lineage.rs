@@ -67,6 +67,7 @@ impl Core {
     pub(super) fn on_exec(&mut self, now: Ns, exec: &Exec) {
         self.take_out_predecessor(now, exec.key);
         let Some(id) = self.tree.exec(exec) else { return };
+        self.members.exec(exec.key, exec.at);
         if self.tells_lineage_of(id) {
             let (proc, parent) = (self.tree.view(id), self.view_of_parent(id));
             self.record(exec.at, Event::Exec { proc, parent });
@@ -227,6 +228,9 @@ impl Core {
             if let Some(open) = self.bereaved.get_mut(&key) {
                 // It lost another master before it was decided what became of the first.
                 open.lose_also(groups);
+                if let Some(session) = exec_session.filter(|_| direct) {
+                    open.may_leave(exit.at, session);
+                }
                 below.extend(self.tree.children(id).map(|c| (c, false)));
                 continue;
             }
@@ -297,8 +301,10 @@ impl Core {
                 continue;
             }
             let execed = self.tree[below].has_execed();
+            // Born below one that had lost its master already.
+            let since = cause.since.max(key.start_ns);
             let bereaved =
-                Bereaved { key, groups, direct: false, exec_session: None, execed, ..cause.clone() };
+                Bereaved { key, groups, since, direct: false, exec_session: None, execed, ..cause.clone() };
             self.bereaved.insert(key, bereaved);
             self.schedule.set(Timer::Bereaved(key), now);
         }

@@ -94,6 +94,16 @@ impl Membership {
         master.doubted_since
     }
 
+    /// It runs another image from now on. Of what it was a master once, as far as it was none any more before anybody was told,
+    /// what it forks in the new one is not its worker.
+    pub fn exec(&mut self, key: ProcKey, at: Ns) {
+        for (_, master) in self.masters.range_mut((key, 0)..=(key, GroupId::MAX)) {
+            if !master.reigning {
+                master.image_until = master.image_until.min(at);
+            }
+        }
+    }
+
     /// The groups that a process is a master of now.
     pub fn reigns(&self, key: ProcKey) -> Vec<GroupId> {
         self.of(key).filter(|(_, m)| m.reigning).map(|(g, _)| g).collect()

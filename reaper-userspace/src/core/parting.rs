@@ -7,7 +7,6 @@
 //!
 //! Not here: fates of the living (`fates`).
 
-use super::Core;
 use super::bereaved::{Bereaved, DETACH_WITHIN};
 use super::effect::Effect;
 use super::ids::{Ns, ProcKey};
@@ -15,6 +14,7 @@ use super::input::Exit;
 use super::membership::GroupId;
 use super::records::SparedBecause;
 use super::tree::{Exited, NodeId};
+use super::{Core, View};
 
 impl Core {
     /// `id` is about to be taken out of the tree, and what becomes of it was still open.
@@ -47,8 +47,11 @@ impl Core {
     /// adopts is still there.
     pub(super) fn note_parting(&mut self, exit: &Exit, exited: &Exited) {
         let dead = &self.tree[exited.node];
-        let &[child] = exited.moved.as_slice() else { return };
-        if dead.tracked() || exit.status != 0 || dead.had_two_of_its_image() || exited.namespace_dies {
+        // A dump shows its children below whoever adopted them, before its exit is told.
+        let shown = (self.view != View::Clear).then(|| self.tree.born_to(exited.node));
+        let known = dead.tracked() && !exited.moved.is_empty();
+        let &[child] = shown.as_deref().unwrap_or(&exited.moved) else { return };
+        if known || exit.status != 0 || dead.had_two_of_its_image() || exited.namespace_dies {
             return;
         }
         let is_own = |a: NodeId| self.tree[a].key().tgid != 1 && self.tree.lineage(child).any(|up| up == a);

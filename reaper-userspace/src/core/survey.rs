@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::bereaved::Bereaved;
+use super::bereaved::{Bereaved, DETACH_WITHIN};
 use super::breaker::Breaker;
 use super::effect::Effect;
 use super::fates::Loss;
@@ -182,7 +182,14 @@ impl Core {
                 self.consider_as_stray(now, id, &who);
                 continue;
             }
-            lost.push(self.bereaved_unseen(now, id, groups));
+            let bereaved = self.bereaved_unseen(now, id, groups);
+            if bereaved.exec_session.is_none() {
+                lost.push(bereaved);
+                continue;
+            }
+            // Elders come first: below a daemon in the making nobody has lost a master yet.
+            self.schedule.set(Timer::Bereaved(key), now);
+            self.bereaved.insert(key, bereaved);
         }
         for bereaved in lost {
             self.schedule.set(Timer::Bereaved(bereaved.key), now);
@@ -201,6 +208,12 @@ impl Core {
         let view = lost.map(|up| self.tree.view(up));
         let death = lost.and_then(|up| self.tree[up].death());
         let since = death.map_or(now, |death| death.at.max(node.key().start_ns));
+        // Or while the dump was taken, and that was told.
+        if let Some((session, until)) = node.parting() {
+            let since = until.saturating_sub(DETACH_WITHIN);
+            let bereaved = Bereaved::new(node.key(), groups, view, since, node.has_execed());
+            return Bereaved { exec_session: Some(session), ..bereaved };
+        }
         let mother = self.tree.lineage(id).next();
         let daemon = mother.filter(|&m| self.may_have_daemonised(m)).map(|m| self.tree[m].image().session);
         Bereaved { exec_session: daemon, ..Bereaved::new(node.key(), groups, view, since, node.has_execed()) }
@@ -209,9 +222,15 @@ impl Core {
     /// Whether a dead process exited as the parents of daemons do, as far as that was kept: who has been forgotten since may have
     /// been another child.
     fn may_have_daemonised(&self, dead: NodeId) -> bool {
+        // Where its exit was told it was asked then.
+        if !self.tree[dead].is_recalled() {
+            return false;
+        }
         let Some(death) = self.tree[dead].death().filter(|death| death.status == 0) else { return false };
         let outlived = |&id: &NodeId| {
+            // Not those that CLONE_PARENT gave it when it had exited already.
             self.tree.lineage(id).next() == Some(dead)
+                && self.tree[id].key().start_ns <= death.at
                 && self.tree[id].death().is_none_or(|later| later.at > death.at)
         };
         !self.tree[dead].had_two_of_its_image() && self.tree.all().filter(outlived).count() == 1

@@ -8,6 +8,7 @@
 //!
 //! Not here: groups, masters, orphans. Whoever knows those marks nodes as [`Node::tracked`].
 
+mod links;
 mod merge;
 mod node;
 mod recall;
@@ -162,12 +163,12 @@ impl Tree {
         node.exe = exe;
         node.place = place;
         self.change_image(id, image);
-        self.set_born_of(id, mother);
+        self.set_born_of(id, mother.filter(|&m| !self.is_or_comes_of(m, id)));
         match mother.filter(|&m| self[m].is_live()) {
             Some(mother) => {
                 // It forks into the session that it is in. (With CLONE_PARENT somebody else forks, and nobody is told.)
                 self[mother].session = fork.session;
-                self.attach(id, mother);
+                self.put_below(id, mother);
             }
             None => self.unsettle(id),
         }
@@ -207,7 +208,7 @@ impl Tree {
         let node = self.find(exit.key)?;
         let parent = self.parent(node);
         let adopter = match exit.adopter {
-            Parent::Known(key) => self.find(key).filter(|&a| a != node),
+            Parent::Known(key) => self.find(key).filter(|&a| !self.is_at_or_below(a, node)),
             _ => None,
         };
         let mut moved: Vec<NodeId> = self.children(node).collect();
@@ -292,7 +293,7 @@ impl Tree {
 
     /// /proc named the parent. False if that is nobody alive yet: the kernel has not reparented so far.
     pub fn settle(&mut self, id: NodeId, ppid: u32) -> bool {
-        let parent = self.find_pid(ppid).filter(|&p| p != id && !self.ancestors(p).any(|up| up == id));
+        let parent = self.find_pid(ppid).filter(|&p| !self.is_at_or_below(p, id));
         if ppid != 0 && parent.is_none() {
             return false;
         }
@@ -389,99 +390,10 @@ impl Tree {
     /// A birth seen after the dump that showed the child: the lineage becomes known, the ancestry is the dump's.
     fn learn_birth(&mut self, child: NodeId, mother: Option<NodeId>, session: u32) {
         let Some(mother) = mother else { return };
-        if self[child].flags.lineage_unknown {
+        if self[child].flags.lineage_unknown && !self.is_or_comes_of(mother, child) {
             self[child].flags.lineage_unknown = false;
             self[child].birth_session = session;
             self.set_born_of(child, Some(mother));
-        }
-    }
-
-    fn unsettle(&mut self, id: NodeId) {
-        self[id].flags.parent_unknown = true;
-        self[id].parent_asked = 0;
-        let key = self[id].key;
-        self.unsettled.push(key);
-    }
-
-    fn attach(&mut self, child: NodeId, parent: NodeId) {
-        let first = self[parent].first_child.replace(child);
-        self[child].parent = Some(parent);
-        self[child].next_sibling = first;
-        self[child].prev_sibling = None;
-        self[child].flags.parent_unknown = false;
-        if let Some(first) = first {
-            self[first].prev_sibling = Some(child);
-        }
-        self.count_image(parent, child, true);
-    }
-
-    fn detach(&mut self, child: NodeId) {
-        let Some(parent) = self[child].parent.take() else { return };
-        let (prev, next) = (self[child].prev_sibling.take(), self[child].next_sibling.take());
-        match prev {
-            Some(prev) => self[prev].next_sibling = next,
-            None => self[parent].first_child = next,
-        }
-        if let Some(next) = next {
-            self[next].prev_sibling = prev;
-        }
-        self.count_image(parent, child, false);
-    }
-
-    /// Keeps `same_image_children` right when `child` comes to `parent` or goes.
-    fn count_image(&mut self, parent: NodeId, child: NodeId, comes: bool) {
-        if !Arc::ptr_eq(&self[parent].image, &self[child].image) {
-            return;
-        }
-        let parent = &mut self[parent];
-        if comes {
-            parent.same_image_children += 1;
-            parent.flags.had_two |= parent.same_image_children >= 2;
-        } else {
-            parent.same_image_children = parent.same_image_children.saturating_sub(1);
-        }
-    }
-
-    fn change_image(&mut self, id: NodeId, image: Arc<Image>) {
-        let parent = self[id].parent;
-        if let Some(parent) = parent {
-            self.count_image(parent, id, false);
-        }
-        self[id].image = image;
-        let same = self.children(id).filter(|&c| Arc::ptr_eq(&self[c].image, &self[id].image)).count();
-        self[id].same_image_children = u32::try_from(same).unwrap_or(u32::MAX);
-        if let Some(parent) = parent {
-            self.count_image(parent, id, true);
-        }
-    }
-
-    fn set_born_of(&mut self, id: NodeId, mother: Option<NodeId>) {
-        if let Some(mother) = mother {
-            self[mother].heirs_of_line += 1;
-        }
-        let before = std::mem::replace(&mut self[id].born_of, mother);
-        if let Some(before) = before {
-            self[before].heirs_of_line -= 1;
-            self.forget_from(before);
-        }
-    }
-
-    fn tombstones_above(&self, id: NodeId) -> usize {
-        self.lineage(id).take(TOMBSTONES_IN_A_ROW).take_while(|&up| self[up].flags.dead).count()
-    }
-
-    /// Frees `id` if it is dead and nobody descends from it, then its mother if that was the last, and so on.
-    fn forget_from(&mut self, id: NodeId) {
-        let mut next = Some(id);
-        while let Some(id) = next.filter(|&id| self[id].flags.dead && self[id].heirs_of_line == 0) {
-            let node = self.nodes.remove(id.0 as usize);
-            if node.flags.tracked {
-                self.forgotten.push(node.key);
-            }
-            next = node.born_of;
-            if let Some(mother) = next {
-                self[mother].heirs_of_line -= 1;
-            }
         }
     }
 }

@@ -119,6 +119,16 @@ fn read(pid: u32, dir: &Process, file: &str) -> Result<String, ReadError> {
 }
 
 pub(crate) fn stat_of(pid: u32, text: &str) -> Result<Stat, ReadError> {
+    // The crate takes what is between the first and the last parenthesis for the name, and panics if it does not find a pid and
+    // a space before it, and a space and more after it.
+    let text = text.trim();
+    let named = text.find('(').zip(text.rfind(')')).is_some_and(|(begin, end)| {
+        begin < end && text[..begin].ends_with(' ') && text[end..].starts_with(") ")
+    });
+    if !named {
+        let why = "it does not name the process".to_owned();
+        return Err(ReadError::Unreadable { pid, file: "stat".to_owned(), why });
+    }
     Stat::from_read(text.as_bytes()).map_err(|e| read_error(pid, "stat", &e))
 }
 
@@ -136,5 +146,20 @@ fn io_error(pid: u32, file: &str, error: &std::io::Error) -> ReadError {
         Some(libc_esrch) if libc_esrch == nix::errno::Errno::ESRCH as i32 => ReadError::Gone,
         Some(libc_enoent) if libc_enoent == nix::errno::Errno::ENOENT as i32 => ReadError::Gone,
         _ => ReadError::Unreadable { pid, file: file.to_owned(), why: error.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by `tests/fuzz`.
+    #[test]
+    fn a_stat_that_does_not_name_the_process() {
+        for text in
+            ["1 )a( S 1", "1 a) S 1 (", "1 (a S 1", "", ")(", "(a) S 1", "1 (a)", "1 (a) ", "1 (a)S 1"]
+        {
+            assert!(matches!(stat_of(1, text), Err(ReadError::Unreadable { .. })), "{text:?}");
+        }
     }
 }

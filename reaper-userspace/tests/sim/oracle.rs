@@ -81,6 +81,9 @@ struct Life {
     /// Nobody saw it exit.
     exit_missed: bool,
     detached: bool,
+    /// Groups that name no workers, of which somebody above it was an orphan when its birth was told: it is that one's work
+    /// until that one is gone.
+    work_of_orphan: Vec<G>,
     /// It has been seen as the job itself: from then on it may be left alone for good.
     was_job: bool,
     /// Group → exec times of the image in which it became a master, and of the one in which it was none any more.
@@ -182,6 +185,9 @@ impl Oracle {
         }
         self.lives[id].argv = mother.map(|m| self.lives[m].argv.clone()).unwrap_or_default();
         self.count_two(parent);
+        let groups = self.rules.groups.iter().enumerate();
+        let unnamed: Vec<G> = groups.filter(|(_, group)| group.worker.is_none()).map(|(g, _)| g).collect();
+        self.lives[id].work_of_orphan = unnamed.into_iter().filter(|&g| self.orphan_above(id, g)).collect();
         if parent != mother {
             // Bereaved with its siblings.
             for g in 0..self.rules.groups.len() {
@@ -207,6 +213,10 @@ impl Oracle {
         if let Some(&mother) = self.by_key.get(&fork.parent) {
             self.lives[id].birth_session = fork.session;
             self.lives[id].mother = Some(mother);
+            // Its row came without its parent's: that one was born when the dump had passed its pid.
+            if self.lives[id].parent.is_none() && self.lives[mother].alive {
+                self.lives[id].parent = Some(mother);
+            }
         }
     }
 
@@ -225,6 +235,12 @@ impl Oracle {
         life.session = exec.session;
         life.blurred |= blurred;
         life.argv.clone_from(&exec.argv);
+        // It was seen to be no master any more before this was told.
+        for (g, reign) in &mut life.crowned {
+            if !life.reigns.contains_key(g) {
+                reign.1 = reign.1.min(exec.at);
+            }
+        }
         life.exec_missed |= blurred;
         let who = Identity {
             at: exec.at,
@@ -253,8 +269,18 @@ impl Oracle {
     /// `adopter` is the true one.
     pub fn exit(&mut self, exit: &Exit, adopter: Option<ProcKey>, namespace_dies: bool, blurred: bool) {
         let Some(&dead) = self.by_key.get(&exit.key).filter(|&&d| self.lives[d].alive) else { return };
-        let children: Vec<Id> = self.children(dead);
-        let below = self.below(dead);
+        // A dump shows its children below whoever adopted them, before its exit is told.
+        let forked = |c: &Id| self.lives[*c].alive && self.lives[*c].mother == Some(dead);
+        let moved_on = |c: &Id| forked(c) && self.lives[*c].parent != Some(dead);
+        let moved_on: Vec<Id> = (0..self.lives.len()).filter(moved_on).collect();
+        let mut children: Vec<Id> = self.children(dead);
+        let mut below = self.below(dead);
+        let known_below = below.len();
+        for &child in &moved_on {
+            children.push(child);
+            below.push(child);
+            below.extend(self.below(child));
+        }
         self.decide_at_death(exit.at, dead);
         let reigned: Vec<G> = self.lives[dead].reigns.keys().copied().collect();
         let seems_alone = exit.status == 0 && children.len() == 1 && !self.lives[dead].had_two;
@@ -270,7 +296,7 @@ impl Oracle {
         self.lives[dead].exit_missed = blurred;
         self.lives[dead].reigns.clear();
         self.lives[dead].parent = adopter;
-        for &child in &children {
+        for &child in children.iter().filter(|c| !moved_on.contains(c)) {
             self.lives[child].parent = adopter;
             self.lives[child].unsettled |= exit.adopter == Parent::Unknown;
         }
@@ -283,7 +309,14 @@ impl Oracle {
         if namespace_dies {
             return;
         }
-        for &id in &below {
+        // Whoever had lost a master before and was not decided: it may be a daemon in the making now.
+        for &child in children.iter().filter(|_| alone) {
+            let open = self.lives[child].losses.values_mut();
+            for loss in open.filter(|l| l.verdict == Verdict::Open && !l.unsure) {
+                (loss.daemon_unless, loss.since) = (Some(session), exit.at);
+            }
+        }
+        for (n, &id) in below.iter().enumerate() {
             for g in 0..self.rules.groups.len() {
                 let direct = children.contains(&id);
                 let daemon_unless = (alone && direct).then_some(session);
@@ -295,7 +328,8 @@ impl Oracle {
                         child_of_master: direct && reigned.contains(&g),
                         daemon_unless,
                         unsure: exit.adopter == Parent::Unknown || (direct && maybe_alone),
-                        doubtful: false,
+                        // The core asks for a loss before the dump when it has looked at everybody.
+                        doubtful: n >= known_below,
                         verdict: Verdict::Open,
                     },
                 );
@@ -342,7 +376,7 @@ impl Oracle {
         let decided = |l: &Loss| !matches!(l.verdict, Verdict::NoWorker);
         // The core may still be waiting for the adopter of an earlier loss.
         let waits = self.lives[id].losses.get(&g).is_some_and(|l| l.unsure);
-        let doubtful = self.strict_lineage_master(id, g).is_none();
+        let doubtful = loss.doubtful || self.strict_lineage_master(id, g).is_none();
         let unsure = loss.unsure || waits || doubtful;
         let daemon_unless = loss.daemon_unless.filter(|_| !waits);
         let loss = Loss { unsure, doubtful, daemon_unless, ..*loss };
@@ -658,6 +692,11 @@ impl Oracle {
         self.above(id).into_iter().any(|up| self.lives[up].reigns.contains_key(&g))
     }
 
+    fn orphan_above(&self, id: Id, g: G) -> bool {
+        let lost = |l: &Loss| matches!(l.verdict, Verdict::Orphan | Verdict::Open);
+        self.above(id).into_iter().any(|up| self.lives[up].losses.get(&g).is_some_and(lost))
+    }
+
     fn above(&self, id: Id) -> Vec<Id> {
         let mut ids = Vec::new();
         let mut next = self.lives[id].parent;
@@ -757,6 +796,9 @@ impl Oracle {
 
     fn orphaned_since(&self, id: Id, g: G, group: &Group, who: &Identity) -> Result<Ns, String> {
         let life = &self.lives[id];
+        let named = group.worker.as_ref().is_some_and(|w| w.matches(who));
+        // Nobody has ever seen where it came from.
+        let stray = life.blurred && !life.born_in_sight && named && !self.master_above(id, g);
         if let Some(loss) = life.losses.get(&g) {
             match loss.verdict {
                 Verdict::Orphan => return Ok(self.since_when(id, g, loss)),
@@ -765,13 +807,13 @@ impl Oracle {
                 }
                 Verdict::Open => return no("its fate is not decided"),
                 Verdict::Heir => return no("it is an heir"),
+                // Those that tell how it left are lost: all that can be known of it is what it looks like.
+                Verdict::Detached if stray => {}
                 Verdict::Detached => return no("it left on purpose"),
                 Verdict::NoWorker => return no("it is not a worker"),
             }
         }
-        // A stray: nobody has ever seen where it came from.
-        let named = group.worker.as_ref().is_some_and(|w| w.matches(who));
-        if life.blurred && !life.born_in_sight && named && !self.master_above(id, g) {
+        if stray {
             check(self.armed[g], "it is a stray and the group is unarmed")?;
             return Ok(life.key.start_ns);
         }
@@ -796,17 +838,16 @@ impl Oracle {
     }
 
     /// Since when it is an orphan. What is born below an orphan is one as well (section 2: no live master of its group in its
-    /// ancestry), but is left to that one until it is gone: so its deadline may count from its birth or from its master's
-    /// death, whichever came later.
+    /// ancestry), but is left to that one until it is gone, and of a loss that was told before anybody knew the master nobody
+    /// took notice: so its deadline may count from its birth or from the first death between it and its master, whichever came
+    /// later.
     fn since_when(&self, id: Id, g: G, loss: &Loss) -> Ns {
-        let life = &self.lives[id];
-        let dead = |&up: &Id| !self.lives[up].alive;
         let master = self.lineage_master(id, g);
-        // Or from that of the one between them, where the core learns of both only afterwards.
-        let line = std::iter::successors(life.mother, |&up| self.lives[up].mother);
-        let between = || line.take_while(|&up| Some(up) != master).find(dead);
-        let lost = master.filter(dead).or_else(between);
-        lost.map_or(loss.since, |up| loss.since.min(self.lives[up].died.max(life.key.start_ns)))
+        let line = std::iter::successors(self.lives[id].mother, |&up| {
+            self.lives[up].mother.filter(|_| Some(up) != master)
+        });
+        let first = line.filter(|&up| !self.lives[up].alive).map(|up| self.lives[up].died).min();
+        first.map_or(loss.since, |died| loss.since.min(died.max(self.lives[id].key.start_ns)))
     }
 
     /// Those that must be stopped sooner or later, and the group that must do it: what is certain only.
@@ -819,7 +860,9 @@ impl Oracle {
             // The first that enforces acts; if that is one that the core need not know of, no other has to.
             let orphan = life.losses.iter().filter(|(_, l)| l.verdict == Verdict::Orphan);
             let (&g, loss) = { orphan }.find(|(g, _)| self.rules.groups[**g].mode == Mode::Enforce)?;
-            (!loss.unsure && self.is_certain(life, g)).then_some(g)
+            let id = self.by_key[&life.key];
+            let is_work = life.work_of_orphan.contains(&g) && self.orphan_above(id, g);
+            (!loss.unsure && !is_work && self.is_certain(life, g)).then_some(g)
         };
         self.lives.iter().filter(certain).filter_map(|l| Some((l.key, acting(l)?))).collect()
     }
@@ -915,6 +958,7 @@ impl Life {
             exec_missed: false,
             exit_missed: false,
             detached: false,
+            work_of_orphan: Vec::new(),
             was_job: false,
             crowned: BTreeMap::new(),
             argv: Vec::new(),

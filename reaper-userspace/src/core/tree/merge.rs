@@ -62,6 +62,14 @@ impl Tree {
         keys
     }
 
+    /// Live processes that `id` forked, whoever their parent is by now.
+    pub fn born_to(&self, id: NodeId) -> Vec<NodeId> {
+        if self[id].heirs_of_line == 0 {
+            return Vec::new();
+        }
+        self.live().filter(|&l| self[l].born_of == Some(id)).collect()
+    }
+
     /// An exit that nobody saw: the status is not known and /proc must say who adopted the children.
     pub fn unseen_exit(at: u64, key: ProcKey) -> Exit {
         Exit { at, key, status: Exit::UNSEEN, adopter: Parent::Unknown }
@@ -92,12 +100,12 @@ impl Tree {
         }
         if self.parent(id) != parent {
             self.detach(id);
-            if let Some(parent) = parent.filter(|&p| p != id) {
-                self.attach(id, parent);
+            if let Some(parent) = parent {
+                self.put_below(id, parent);
             }
         }
         if self[id].flags.lineage_unknown && self[id].born_of.is_none() {
-            self.set_born_of(id, parent.filter(|&p| p != id));
+            self.set_born_of(id, parent.filter(|&p| !self.is_or_comes_of(p, id)));
             // Below a master that is known, the newcomer is one of its own.
             self[id].flags.tracked |= parent.is_some_and(|p| self[p].flags.tracked);
         }

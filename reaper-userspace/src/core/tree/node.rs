@@ -69,6 +69,8 @@ pub(super) struct Flags {
     pub(super) had_two: bool,
     /// A master of a group, or with one in its lineage.
     pub(super) tracked: bool,
+    /// Dead, and its exit was not told: the kernel has kept it while no agent ran.
+    pub(super) recalled: bool,
     /// Left its group on purpose (detached): its lineage ends here.
     pub(super) left: bool,
     /// Was live before the dump and is not in it: dead, unless its exit is still to come.
@@ -137,6 +139,14 @@ impl Node {
     /// Whether it left its group on purpose.
     pub fn has_left(&self) -> bool {
         self.flags.left
+    }
+    /// If it may be a daemon in the making: the session that it has to be out of, and until when.
+    pub fn parting(&self) -> Option<(u32, Ns)> {
+        self.parting
+    }
+    /// Whether it was dead when the agent started, and is known from what the kernel has kept.
+    pub fn is_recalled(&self) -> bool {
+        self.flags.recalled
     }
     /// The session it was last seen in: by /proc, or because a record told of it or of a child that it forked.
     pub fn session(&self) -> u32 {

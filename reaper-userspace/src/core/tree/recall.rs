@@ -125,6 +125,7 @@ impl Tree {
             flags: Flags {
                 dead: true,
                 tracked: true,
+                recalled: true,
                 lineage_unknown: birth.dumped,
                 execed: birth.execed,
                 left: known.left.contains(&birth.key),
