@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 mod build;
 mod drill;
+mod fuzz;
 mod lint;
 mod run;
 mod setup;
@@ -40,6 +41,8 @@ enum Task {
     Drill(drill::Args),
     /// Run the tests against a real kernel on other kernels, in virtual machines, and print what became of each.
     Vm(vm::Args),
+    /// Feed hostile input to everything that reads what reaper did not write.
+    Fuzz(fuzz::Args),
     /// Formatting, clippy, the dependencies' licences and sources, and `tidy`.
     Lint,
     /// Check this repository's own rules, which no linter knows.
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Drill(args) => drill::run(&args),
         Task::Vm(args) => vm::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Lint => lint::run(),
         Task::Tidy => tidy::run(),
     };

@@ -34,7 +34,7 @@ const OLDEST_RUST: &str = env!("CARGO_PKG_RUST_VERSION");
 
 /// Tells `reaper-userspace/build.rs` to compile the programs, and with which of rustup's toolchains. Unless that is a
 /// nightly, the build script unlocks the unstable options that it needs. A person may set it, to choose.
-const TOOLCHAIN_ENV: &str = "REAPER_BPF_TOOLCHAIN";
+pub(crate) const TOOLCHAIN_ENV: &str = "REAPER_BPF_TOOLCHAIN";
 
 /// A compiler and a linker that fit each other.
 pub(crate) struct Toolchain {

@@ -258,7 +258,7 @@ pub(super) fn inode_of(link: &str) -> Option<u64> {
 }
 
 /// What a `/proc/PID/fd` link says by itself. Paths begin with a slash, so no file can be named to look like another kind.
-fn by_link(link: &str) -> FileKind {
+pub(super) fn by_link(link: &str) -> FileKind {
     if link.starts_with("pipe:[") {
         return FileKind::Pipe;
     }

@@ -7,6 +7,8 @@
 
 mod call;
 mod files;
+#[doc(hidden)]
+pub mod fuzzed;
 mod history;
 mod holders;
 mod known;

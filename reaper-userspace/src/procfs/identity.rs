@@ -51,7 +51,7 @@ pub(crate) fn split(cmdline: &str) -> Vec<Arc<str>> {
 }
 
 /// The paths of `/proc/PID/cgroup` (`hierarchy:controllers:path`), each once.
-fn cgroups(text: &str) -> Vec<Arc<str>> {
+pub(super) fn cgroups(text: &str) -> Vec<Arc<str>> {
     let mut paths: Vec<Arc<str>> =
         text.lines().filter_map(|l| l.splitn(3, ':').nth(2)).map(Arc::from).collect();
     paths.sort_unstable();
@@ -59,17 +59,18 @@ fn cgroups(text: &str) -> Vec<Arc<str>> {
     paths
 }
 
-/// The real uid, first of the four in `/proc/PID/status`.
 fn real_uid(opened: &Opened) -> Result<u32, ReadError> {
-    let status = opened.read("status")?;
-    let line = status.lines().find_map(|l| l.strip_prefix("Uid:"));
-    line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse().ok()).ok_or_else(|| {
-        ReadError::Unreadable {
-            pid: opened.pid,
-            file: "status".to_owned(),
-            why: "it has no Uid line".to_owned(),
-        }
+    uid_of(&opened.read("status")?).ok_or_else(|| ReadError::Unreadable {
+        pid: opened.pid,
+        file: "status".to_owned(),
+        why: "it has no Uid line".to_owned(),
     })
+}
+
+/// The real uid, first of the four in `/proc/PID/status`.
+pub(super) fn uid_of(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|l| l.strip_prefix("Uid:"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! to that directory, which the kernel keeps bound to the one process. Text from processes may be any bytes; what is
 //! not UTF-8 is replaced, never an error.
 
+#[doc(hidden)]
+pub mod fuzzed;
 mod identity;
 mod tasks;
 
