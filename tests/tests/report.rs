@@ -5,16 +5,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
-use reaper_tests::agent::{Agent, Outcome, binary, run_to_end};
+use reaper_tests::agent::{Agent, binary, run_to_end};
+use reaper_tests::browser::{SLOW, browse, picture};
 use reaper_tests::config::Config;
-use reaper_tests::drill::env;
 use reaper_tests::scene::Scene;
 use reaper_tests::script::{Op, worker, worker_doing};
-
-/// A browser starts slowly on a machine that does much else.
-const SLOW: Duration = Duration::from_secs(300);
 
 /// Runs `reaper report` and returns the page.
 #[track_caller]
@@ -25,23 +21,6 @@ fn report(scene: &Scene, log: &Path) -> PathBuf {
     let outcome = run_to_end(scene, &mut command, SLOW);
     assert_eq!(outcome.status.code(), Some(0), "{outcome:#?}");
     page
-}
-
-/// Opens a page without a network, a profile or anything else from outside the scene.
-#[track_caller]
-fn browse(scene: &Scene, page: &Path, args: &[&str]) -> Outcome {
-    let chromium = env::program("chromium", "chromium").unwrap();
-    let mut command = Command::new(chromium);
-    command
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"])
-        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-        .arg(format!("--user-data-dir={}", scene.path("profile").display()))
-        .args(args)
-        .arg(format!("file://{}", page.display()))
-        .env("HOME", scene.path(""));
-    let outcome = run_to_end(scene, &mut command, SLOW);
-    assert!(outcome.status.success(), "{outcome:#?}");
-    outcome
 }
 
 /// The number of processes that the script has drawn.
@@ -85,10 +64,7 @@ fn a_browser_draws_it() {
         assert!(dom.contains(part), "{part} was not drawn: {dom}");
     }
     let image = scene.path("page.png");
-    let shot = format!("--screenshot={}", image.display());
-    browse(&scene, &page, &[&shot, "--window-size=1200,900"]);
-    let bytes = fs::read(&image).unwrap();
-    assert!(bytes.starts_with(b"\x89PNG") && bytes.len() > 10_000, "{} bytes", bytes.len());
+    picture(&scene, &page, &image, (1200, 900));
 }
 
 /// Names are whatever a process calls itself.

@@ -15,17 +15,21 @@ pub(crate) struct Args {
 
 /// Builds the agent and runs the drills; their exit status is this task's.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let root = as_root()?;
-    let toolchain = setup::ensure()?;
     // The short form proves promises; the long one measures, too.
     let short = args.args.iter().any(|arg| arg == "--short");
-    let agent =
-        build::agent(&toolchain, if short { build::Profile::DEBUG } else { build::Profile::RELEASE })?;
+    run_program("drill", &args.args, if short { build::Profile::DEBUG } else { build::Profile::RELEASE })
+}
+
+/// Builds the agent and runs a program of the crate `tests` with it, as root; its exit status is the task's.
+pub(crate) fn run_program(name: &str, args: &[OsString], profile: build::Profile) -> Result<ExitCode> {
+    let root = as_root()?;
+    let toolchain = setup::ensure()?;
+    let agent = build::agent(&toolchain, profile)?;
     let mut cargo = sh::cargo();
     if !root.is_empty() {
         cargo.arg("--config").arg(format!("target.'cfg(unix)'.runner = {root:?}"));
     }
-    cargo.args(["run", "--quiet", "--package", "reaper-tests", "--bin", "drill", "--"]).args(&args.args);
+    cargo.args(["run", "--quiet", "--package", "reaper-tests", "--bin", name, "--"]).args(args);
     toolchain.apply(&mut cargo);
     cargo.env("REAPER_BIN", agent);
     let status = cargo.status().context("cannot start cargo")?;

@@ -43,6 +43,8 @@ enum Task {
     Vm(vm::Args),
     /// Feed hostile input to everything that reads what reaper did not write.
     Fuzz(fuzz::Args),
+    /// Make the README's pictures anew: docs/pictures.
+    Pictures,
     /// Formatting, clippy, the dependencies' licences and sources, and `tidy`.
     Lint,
     /// Check this repository's own rules, which no linter knows.
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Task::Drill(args) => drill::run(&args),
         Task::Vm(args) => vm::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::Pictures => drill::run_program("pictures", &[], build::Profile::DEBUG),
         Task::Lint => lint::run(),
         Task::Tidy => tidy::run(),
     };
