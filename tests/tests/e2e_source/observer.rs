@@ -27,7 +27,8 @@ fn nothing_is_loaded_without_an_orphan() {
     let scene = Scene::new();
     let (_queue, at) = service();
     let agent = Agent::start(&scene, &with_queue(&scene, at));
-    let works = [connects("q", at), Op::Busy(1_500), note("done"), wait_in(Call::Read, &["q"])];
+    // Long enough for a slow machine to see it busy.
+    let works = [connects("q", at), Op::Busy(5_000), note("done"), wait_in(Call::Read, &["q"])];
     let master = scene.spawn("master", [worker_doing("w", works), Op::Forever]);
     let w = scene.proc("w");
     agent.knows_master(&master);

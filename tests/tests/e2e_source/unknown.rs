@@ -68,6 +68,8 @@ fn a_program_of_another_architecture_is_unknown() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     match Command::new(&path).spawn() {
         Ok(mut child) => {
+            std::thread::sleep(Duration::from_millis(100));
+            assert_eq!(child.try_wait().unwrap(), None, "it waits for ever");
             child.kill().unwrap();
             child.wait().unwrap();
         }
