@@ -551,6 +551,28 @@ fn only_when_replaced() {
 }
 
 #[test]
+fn nobody_is_replaced_by_another_users_master() {
+    let mut group = alpha();
+    group.stop.when = When::Replaced;
+    let mut s = Story::new(vec![group]);
+    let start_master = |s: &mut Story, uid| {
+        let master = s.fork(0);
+        s.0.kernel.procs[master].uid = uid;
+        s.exec(master, MASTER_A);
+        master
+    };
+    let master = start_master(&mut s, 33);
+    let worker = s.spawn(master, WORKER_A);
+    s.kill(master);
+    for (uid, ms, stays) in [(34, 3_000, true), (33, 500, false)] {
+        start_master(&mut s, uid);
+        s.wait(ms);
+        assert_eq!(s.alive(worker), stays);
+    }
+    s.ends("replaced_by_another_user");
+}
+
+#[test]
 fn a_long_rest_does_not_pay_for_a_job() {
     let mut group = alpha();
     group.stop.when = When::Replaced;
@@ -583,6 +605,32 @@ fn draining_worker_is_left_to_finish() {
     assert!(s.alive(worker) && s.0.fired.is_empty());
     s.exit(worker, 0);
     s.ends("draining");
+}
+
+/// Whoever imitates a worker of somebody else's, or a master to go with it, has nobody signalled but processes of its own user and
+/// executable.
+#[test]
+fn strays_are_of_a_user_and_executable_that_the_group_has_had() {
+    const ELSEWHERE: Program = Program { comm: "other", argv: "alpha worker" };
+    let mut s = Story(Host::boot(rules(vec![alpha()]), 200));
+    let strays = [(33, WORKER_A), (0, ELSEWHERE), (0, WORKER_A)].map(|(uid, program)| {
+        let stray = s.0.kernel.fork(0, Birth::Plain).unwrap();
+        s.0.kernel.exec(stray, program);
+        s.0.kernel.procs[stray].uid = uid;
+        stray
+    });
+    s.0.attach();
+    s.0.finish_dump();
+    // A master that nobody has to do with: it arms the group, and no stray is of its user.
+    let imitation = s.fork(0);
+    s.0.kernel.procs[imitation].uid = 34;
+    s.exec(imitation, MASTER_A);
+    s.wait(2_000);
+    assert!(strays.iter().all(|&stray| s.alive(stray)));
+    s.spawn(0, MASTER_A);
+    s.wait(1_500);
+    assert!(s.alive(strays[0]) && s.alive(strays[1]) && !s.alive(strays[2]));
+    s.ends("strays_alike");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Beginning where the agent before this one ended: with what the kernel has kept, if it could be pinned.
+//! Beginning where the agent before this one ended, with what the kernel has kept, if it could be pinned; and leaving the next one
+//! what the kernel does not keep.
 
 use anyhow::Context as _;
 
@@ -7,6 +8,7 @@ use super::{Agent, Settings};
 use crate::clock;
 use crate::config::AgentSettings;
 use crate::core::input::Input;
+use crate::core::records::Event;
 use crate::kernel::{Kept, LoadError, Pins, Probes};
 
 /// Loads the programs, pinned if that can be.
@@ -39,6 +41,21 @@ pub(super) fn take_over(probes: &mut Probes) -> (Option<Kept>, Option<String>) {
 }
 
 impl Agent {
+    /// Writes down what has to outlive this agent.
+    pub(super) fn persist(&mut self) {
+        let status = self.core.status();
+        self.state
+            .armed
+            .extend(status.iter().filter(|g| g.armed).map(|g| (g.name.clone(), g.master_source.clone())));
+        self.state.memory = self.core.memory();
+        self.state.likenesses.extend(self.core.armed().into_iter().map(|a| (a.group, a.likenesses)));
+        self.state.broken = status.iter().filter(|g| g.breaker_open).map(|g| g.name.clone()).collect();
+        if let Err(e) = self.state_dir.save(&self.state) {
+            tracing::error!("{e:#}; after a restart the agent will not know what it has done");
+            self.record(Event::Error { what: format!("{e:#}"), proc: None });
+        }
+    }
+
     /// The first dump, over what the kernel has kept since the agent before this one.
     pub(super) fn begin(&mut self, kept: Option<Kept>) -> anyhow::Result<()> {
         let at = clock::now();

@@ -28,8 +28,9 @@ use crate::clock;
 use crate::config::{AgentSettings, Config};
 use crate::core::Core;
 use crate::core::effect::Effect;
+use crate::core::errors::Limit;
 use crate::core::ids::{MS, Ns, ProcKey, SECOND};
-use crate::core::input::{Fired, Input, Sampled};
+use crate::core::input::{Armed, Fired, Input, Sampled};
 use crate::core::records::{Event, Record};
 use crate::core::rules::{Group, Mode, Signal};
 use crate::core::sample::Depth;
@@ -85,6 +86,8 @@ pub struct Agent {
     resync_at: Option<Ns>,
     /// Why the log could not be written last time, as far as that was said.
     log_failure: Option<String>,
+    /// How many of its own errors it has told: those of the core are counted there.
+    errors: Limit,
     logs_to_stdout: bool,
     /// The `[agent]` it was started with.
     running: AgentSettings,
@@ -143,6 +146,7 @@ impl Agent {
             missed: 0,
             resync_at: None,
             log_failure: None,
+            errors: Limit::default(),
             logs_to_stdout: config.agent.log == LogTarget::Stdout,
             reader_gone: false,
             running: config.agent.clone(),
@@ -373,7 +377,9 @@ impl Agent {
         self.record(Event::ConfigLoaded { file: config.file, groups });
         // Armed is a group by its master patterns, not by its name.
         let is_armed = |g: &&Group| self.state.armed.get(&g.name) == Some(&g.master.source());
-        let armed = rules.groups.iter().filter(is_armed).map(|g| g.name.clone()).collect();
+        let likenesses = |g: &Group| self.state.likenesses.get(&g.name).cloned().unwrap_or_default();
+        let armed = |g: &Group| Armed { group: g.name.clone(), likenesses: likenesses(g) };
+        let armed = rules.groups.iter().filter(is_armed).map(armed).collect();
         let broken = self.state.broken.iter().cloned().collect();
         let at = clock::now();
         self.core.handle(at, Input::Configured { at, rules: Arc::new(rules), armed, broken });
@@ -400,19 +406,6 @@ impl Agent {
         }
     }
 
-    fn persist(&mut self) {
-        let status = self.core.status();
-        self.state
-            .armed
-            .extend(status.iter().filter(|g| g.armed).map(|g| (g.name.clone(), g.master_source.clone())));
-        self.state.memory = self.core.memory();
-        self.state.broken = status.iter().filter(|g| g.breaker_open).map(|g| g.name.clone()).collect();
-        if let Err(e) = self.state_dir.save(&self.state) {
-            tracing::error!("{e:#}; after a restart the agent will not know what it has done");
-            self.record(Event::Error { what: format!("{e:#}"), proc: None });
-        }
-    }
-
     fn stop(mut self) -> anyhow::Result<()> {
         let About { kernel, config, mode } = &self.about;
         let (kernel, config, mode) = (kernel.clone(), config.clone(), mode.clone());
@@ -426,8 +419,11 @@ impl Agent {
         self.record(Event::AgentStarted { version: version(), kernel, config, mode });
     }
 
-    fn record(&mut self, event: Event) {
-        self.write(&Record { boot_ns: clock::now(), event });
+    fn record(&mut self, mut event: Event) {
+        let boot_ns = clock::now();
+        if self.errors.admits(boot_ns, &mut event) {
+            self.write(&Record { boot_ns, event });
+        }
     }
 
     fn write(&mut self, record: &Record) {

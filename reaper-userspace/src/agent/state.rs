@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use crate::core::likeness::Likenesses;
 use crate::core::memory::Memory;
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -30,6 +31,9 @@ pub struct State {
     boot_id: String,
     /// Groups whose master matcher has matched a process since boot, with that matcher: another one has not.
     pub armed: BTreeMap<String, String>,
+    /// What their masters and workers were.
+    #[serde(default)]
+    pub likenesses: BTreeMap<String, Likenesses>,
     /// Groups whose breaker is open.
     pub broken: BTreeSet<String>,
     /// What the core leaves to the next one.

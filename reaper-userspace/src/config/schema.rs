@@ -264,7 +264,8 @@ pub(super) static STOP: Schema = Schema {
             "when",
             "`\"always\"` or `\"replaced\"`",
             r#""always""#,
-            "`replaced`: only once a live master of the group exists; orphans of a web server may be the only ones that serve.",
+            "`replaced`: only once a live master of the group exists, of the same user or root's; orphans of a web server may be the only ones \
+             that serve.",
         ),
         key("signals", "list of signals", r#"["TERM"]"#, "Graceful first."),
         key("grace", TIME, r#""30s""#, "After this long the next one, when the orphan is idle again."),

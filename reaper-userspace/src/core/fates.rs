@@ -43,8 +43,14 @@ impl Core {
         }
         let Some(id) = found else { return };
         match outcome {
-            Identified::Alive(who) if self.bereaved.contains_key(&key) => self.decide(now, id, who),
-            Identified::Alive(who) => self.settle_standing(now, id, who),
+            Identified::Alive(who) => {
+                if self.bereaved.contains_key(&key) {
+                    self.decide(now, id, who);
+                } else {
+                    self.settle_standing(now, id, who);
+                }
+                self.note_likeness(now, id, who);
+            }
             // Its exit is in the ring buffer.
             Identified::Gone => {}
             Identified::Unreadable(why) => {
@@ -447,6 +453,20 @@ impl Core {
         }
         // Strays of an unarmed group and orphans that wait for a new master are looked at again.
         self.wake_orphans(now, g);
+    }
+
+    /// What a master of a group is, or a worker whose master was seen, its strays may be.
+    pub(super) fn note_likeness(&mut self, now: Ns, id: NodeId, who: &Identity) {
+        let (rules, key) = (self.rules.clone(), self.tree[id].key());
+        for (g, group) in rules.groups.iter().enumerate() {
+            let Some(worker) = &group.worker else { continue };
+            let of_the_group = self.members.is_master(key, g)
+                || worker.matches(who) && self.members.lineage_master(&self.tree, id, g).is_some();
+            if of_the_group && self.groups[g].likenesses.add(who.uid, &who.exe) {
+                self.effects.push_back(Effect::Persist);
+                self.wake_orphans(now, g);
+            }
+        }
     }
 
     pub(super) fn spare(&mut self, now: Ns, id: NodeId, g: GroupId, because: SparedBecause) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{Ns, ProcKey};
+use super::likeness::Likenesses;
 use super::memory::Memory;
 use super::rules::Rules;
 use super::sample::Sample;
@@ -99,13 +100,22 @@ pub enum Input {
         /// The rules.
         #[serde(skip)]
         rules: Arc<Rules>,
-        /// Names of groups known to be armed from an earlier run of the agent since boot.
-        armed: Vec<String>,
+        /// Groups known to be armed from an earlier run of the agent since boot.
+        armed: Vec<Armed>,
         /// Names of groups whose breaker was open when an earlier run of the agent ended.
         broken: Vec<String>,
     },
     /// Nothing but the passing of time: a deadline has come.
     Tick,
+}
+
+/// A group whose master matcher has matched a process since boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Armed {
+    /// Its name.
+    pub group: String,
+    /// What its masters and workers were.
+    pub likenesses: Likenesses,
 }
 
 /// A birth. Source: tracepoint `sched_process_fork`, threads left out.

@@ -102,6 +102,10 @@ impl Core {
             self.effects.push_back(Effect::Identify(exec.key));
         } else if rules.groups.iter().any(likely) {
             self.consider(exec.at, id, &who);
+            if !self.members.reigns(exec.key).is_empty() {
+                // The path that it was exec'd by may be another name of its executable.
+                self.effects.push_back(Effect::Identify(exec.key));
+            }
         }
     }
 

@@ -11,10 +11,12 @@ pub mod bereaved;
 pub mod breaker;
 pub mod container;
 pub mod effect;
+pub mod errors;
 mod fates;
 pub mod idle;
 pub mod ids;
 pub mod input;
+pub mod likeness;
 mod lineage;
 pub mod membership;
 pub mod memory;
@@ -36,7 +38,8 @@ use bereaved::Bereaved;
 use breaker::Breaker;
 use effect::Effect;
 use ids::{Ns, ProcKey};
-use input::Input;
+use input::{Armed, Input};
+use likeness::Likenesses;
 use membership::{GroupId, Membership};
 use memory::{Absent, Remembered};
 use orphan::Orphan;
@@ -65,6 +68,7 @@ pub struct Core {
     survey: Survey,
     schedule: Schedule,
     view: View,
+    errors: errors::Limit,
     effects: VecDeque<Effect>,
     /// What the next agent has to know has changed, and [`Effect::Persist`] is on its way.
     persisting: bool,
@@ -83,6 +87,8 @@ pub struct Core {
 struct GroupState {
     /// Its master matcher has matched a process since boot.
     armed: bool,
+    /// What its masters and workers were since boot.
+    likenesses: Likenesses,
     breaker: Breaker,
     /// It has been said that its two matchers overlap.
     overlap_said: bool,
@@ -137,6 +143,7 @@ impl Core {
             survey: Survey::default(),
             schedule: Schedule::default(),
             view: View::Blind,
+            errors: errors::Limit::default(),
             effects: VecDeque::new(),
             persisting: false,
             remembered: None,
@@ -230,6 +237,13 @@ impl Core {
         self.rules.groups.iter().enumerate().map(of).collect()
     }
 
+    /// Every armed group, to be kept over a restart of the agent.
+    pub fn armed(&self) -> Vec<Armed> {
+        let all = self.rules.groups.iter().zip(&self.groups).filter(|(_, state)| state.armed);
+        all.map(|(group, state)| Armed { group: group.name.clone(), likenesses: state.likenesses.clone() })
+            .collect()
+    }
+
     fn run_timers(&mut self, now: Ns) {
         while let Some(timer) = self.schedule.pop(now) {
             match timer {
@@ -244,8 +258,10 @@ impl Core {
         }
     }
 
-    fn record(&mut self, boot_ns: Ns, event: Event) {
-        self.effects.push_back(Effect::Record(Box::new(Record { boot_ns, event })));
+    fn record(&mut self, boot_ns: Ns, mut event: Event) {
+        if self.errors.admits(boot_ns, &mut event) {
+            self.effects.push_back(Effect::Record(Box::new(Record { boot_ns, event })));
+        }
     }
 
     /// Whether fork, exec, exit and reparent of this process are to be written.

@@ -294,10 +294,11 @@ impl Core {
         if group.stop.job_children.iter().any(|r| r.is_match(&cmdline)) {
             return Some(SparedBecause::JobChild);
         }
-        if orphan.stray && !self.groups[g].armed {
+        let node = &self.tree[id];
+        if orphan.stray && !self.groups[g].likenesses.has(node.uid(), node.exe()) {
             return Some(SparedBecause::Unarmed);
         }
-        if group.stop.when == When::Replaced && self.members.count(g) == 0 {
+        if group.stop.when == When::Replaced && !self.is_replaced(id, g) {
             return Some(SparedBecause::NotReplaced);
         }
         if group.mode == Mode::Observe {
@@ -305,6 +306,15 @@ impl Core {
         }
         // An open breaker ends enforcing altogether; a closed one counts each orphan once.
         self.groups[g].breaker.is_open().then_some(SparedBecause::Breaker)
+    }
+
+    /// Whether there is a master again in the place of the one that an orphan has lost: of that one's user, of the orphan's or
+    /// root. Else whoever starts something by a master's name would decide when the servers of others go.
+    fn is_replaced(&self, id: NodeId, g: GroupId) -> bool {
+        let lost = self.members.lineage_master(&self.tree, id, g);
+        let users = [Some(0), Some(self.tree[id].uid()), lost.map(|master| self.tree[master].uid())];
+        let mut masters = self.members.reigning().filter(|(_, of)| *of == g);
+        masters.any(|(key, _)| self.tree.find(key).is_some_and(|m| users.contains(&Some(self.tree[m].uid()))))
     }
 
     /// Whether nobody may ever signal it, whatever group it belongs to.

@@ -11,7 +11,8 @@ use super::breaker::Breaker;
 use super::effect::Effect;
 use super::fates::Loss;
 use super::ids::{Ns, ProcKey};
-use super::input::{Identified, Identity};
+use super::input::{Armed, Identified, Identity};
+use super::likeness::Likenesses;
 use super::membership::GroupId;
 use super::records::{Event, SparedBecause};
 use super::rules::Rules;
@@ -66,7 +67,7 @@ impl Core {
         true
     }
 
-    pub(super) fn on_configured(&mut self, at: Ns, rules: Arc<Rules>, armed: &[String], broken: &[String]) {
+    pub(super) fn on_configured(&mut self, at: Ns, rules: Arc<Rules>, armed: &[Armed], broken: &[String]) {
         let old_rules = std::mem::replace(&mut self.rules, rules);
         let old_states = std::mem::take(&mut self.groups);
         let index: BTreeMap<&str, GroupId> =
@@ -92,11 +93,15 @@ impl Core {
         for (old, mut state) in old_states.into_iter().enumerate() {
             let Some(new) = named(old) else { continue };
             closed.extend(state.breaker.close().map(|kills| (new, kills)));
-            let armed = state.armed && same_masters(old).is_some();
-            states[new] = GroupState { armed, overlap_said: false, ..state };
+            let same = same_masters(old).is_some();
+            let likenesses = if same { state.likenesses } else { Likenesses::default() };
+            states[new] = GroupState { armed: state.armed && same, likenesses, overlap_said: false, ..state };
         }
         for (group, state) in self.rules.groups.iter().zip(&mut states) {
-            state.armed |= armed.contains(&group.name);
+            for earlier in armed.iter().filter(|earlier| earlier.group == group.name) {
+                state.armed = true;
+                state.likenesses.merge(&earlier.likenesses);
+            }
             if broken.contains(&group.name) {
                 state.breaker = Breaker::opened();
             }
@@ -163,6 +168,7 @@ impl Core {
             self.tree.identify(id, &who);
             self.tree.share_image(id, &who);
             self.consider_as_master(now, id, &who, true);
+            self.note_likeness(now, id, &who);
             met.push((id, who));
         }
         self.tell_absent(now);

@@ -358,7 +358,7 @@ impl Tree {
             uid: node.uid,
             comm: node.comm.clone(),
             exe: node.exe.clone(),
-            argv: node.argv.clone(),
+            argv: node.told_argv(),
             container: node.place.as_ref().and_then(|place| place.container.clone()),
             pod: node.place.as_ref().and_then(|place| place.pod.clone()),
         }

@@ -150,7 +150,9 @@ pub fn sentence(event: &Event) -> String {
 fn spared(because: SparedBecause) -> &'static str {
     match because {
         SparedBecause::Observe => "the group only observes",
-        SparedBecause::Unarmed => "the group has never had a master: is its matcher right?",
+        SparedBecause::Unarmed => {
+            "nobody of its user and executable was seen in the group: has it had a master, is its matcher right?"
+        }
         SparedBecause::Protected => "protected",
         SparedBecause::Breaker => "the group has used up its kills",
         SparedBecause::JobChild => "it is a job itself",

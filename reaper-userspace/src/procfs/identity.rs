@@ -6,6 +6,9 @@ use super::{Opened, ReadError, read_error};
 use crate::core::ids::{Ns, ProcKey};
 use crate::core::input::{Identified, Identity};
 
+/// So much of a command line is read, bytes: no pattern matches what comes after that.
+const LONGEST_CMDLINE: u64 = 128 << 10;
+
 /// Reads who `key` is. `now` is the time of reading. Executable and cgroup are in every record; only if `needs_place`, because a
 /// pattern asks for them, they are something that has to be known.
 pub fn identify(now: Ns, key: ProcKey, needs_place: bool) -> Identified {
@@ -19,7 +22,7 @@ pub fn identify(now: Ns, key: ProcKey, needs_place: bool) -> Identified {
 fn try_identify(now: Ns, key: ProcKey, needs_place: bool) -> Result<Identity, ReadError> {
     let opened = Opened::open(key)?;
     let number = |n: i32| u32::try_from(n).unwrap_or_default();
-    let argv = split(&opened.read("cmdline")?);
+    let argv = split(&opened.read_start("cmdline", LONGEST_CMDLINE)?);
     // Kernel threads and processes that are dying have no executable, and no arguments either.
     let exe = match opened.dir.exe() {
         Ok(path) => path.to_string_lossy().trim_end_matches(" (deleted)").to_owned(),

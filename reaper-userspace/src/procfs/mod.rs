@@ -50,7 +50,7 @@ impl Opened {
         let pid = key.tgid;
         let raw = i32::try_from(pid).map_err(|_| ReadError::Gone)?;
         let dir = Process::new(raw).map_err(|e| read_error(pid, "", &e))?;
-        let mut opened = Self { pid, stat: stat_of(pid, &read(pid, &dir, "stat")?)?, dir };
+        let mut opened = Self { pid, stat: stat_of(pid, &read(pid, &dir, "stat", u64::MAX)?)?, dir };
         if opened.stat.starttime != ticks(key.start_ns) {
             return Err(ReadError::Gone);
         }
@@ -64,7 +64,12 @@ impl Opened {
     }
 
     pub(crate) fn read(&self, file: &str) -> Result<String, ReadError> {
-        read(self.pid, &self.dir, file)
+        self.read_start(file, u64::MAX)
+    }
+
+    /// The first so many bytes.
+    pub(crate) fn read_start(&self, file: &str, most: u64) -> Result<String, ReadError> {
+        read(self.pid, &self.dir, file, most)
     }
 
     /// A file or directory below `/proc/PID`, opened for reading.
@@ -101,7 +106,7 @@ pub(crate) fn thread_count(key: ProcKey) -> Result<usize, ReadError> {
 pub fn start_ticks(pid: u32) -> Result<u64, ReadError> {
     let raw = i32::try_from(pid).map_err(|_| ReadError::Gone)?;
     let dir = Process::new(raw).map_err(|e| read_error(pid, "", &e))?;
-    Ok(stat_of(pid, &read(pid, &dir, "stat")?)?.starttime)
+    Ok(stat_of(pid, &read(pid, &dir, "stat", u64::MAX)?)?.starttime)
 }
 
 /// Who has this pid now, with its start as precisely as /proc tells it.
@@ -110,10 +115,10 @@ pub(crate) fn key(pid: u32) -> Result<ProcKey, ReadError> {
     Ok(ProcKey { tgid: pid, start_ns: start_ticks(pid)? * tick_ns })
 }
 
-fn read(pid: u32, dir: &Process, file: &str) -> Result<String, ReadError> {
+fn read(pid: u32, dir: &Process, file: &str, most: u64) -> Result<String, ReadError> {
     let mut bytes = Vec::with_capacity(512);
-    let mut opened = dir.open_relative(file).map_err(|e| read_error(pid, file, &e))?;
-    opened.read_to_end(&mut bytes).map_err(|e| io_error(pid, file, &e))?;
+    let opened = dir.open_relative(file).map_err(|e| read_error(pid, file, &e))?;
+    opened.take(most).read_to_end(&mut bytes).map_err(|e| io_error(pid, file, &e))?;
     Ok(match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned(),

@@ -20,7 +20,7 @@ pub use reader::{Broken, Recording, is_recording};
 pub use writer::Recorder;
 
 /// The format's version, the field `recording`.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// The first line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -93,7 +93,9 @@ fn broken_lines_are_told_by_number() {
 fn a_later_version_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("r.jsonl");
-    fs::write(&path, r#"{"recording":2,"version":"9","agent":1,"ts":"x","boot_ns":1}"#).expect("written");
+    let version = VERSION + 1;
+    let header = format!(r#"{{"recording":{version},"version":"9","agent":1,"ts":"x","boot_ns":1}}"#);
+    fs::write(&path, header).expect("written");
     let error = Recording::read(&path, |_| {}).expect_err("not ours");
-    assert!(error.to_string().contains("version 2"), "{error}");
+    assert!(error.to_string().contains(&format!("version {version}")), "{error}");
 }

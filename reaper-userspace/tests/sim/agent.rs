@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use reaper::core::effect::Effect;
 use reaper::core::ids::{MS, Ns, ProcKey, SECOND};
-use reaper::core::input::{Fired, Identified, Identity, Input, Parent, Sampled, Task};
+use reaper::core::input::{Armed, Fired, Identified, Identity, Input, Parent, Sampled, Task};
 use reaper::core::memory::Memory;
 use reaper::core::records::{Event, Record};
 use reaper::core::rules::{Rules, Signal, When};
@@ -85,7 +85,7 @@ pub struct Host {
     /// The agent dies with its next signal, before it can keep that it has sent it.
     pub dies_at_signal: bool,
     /// What an agent has kept: groups that are armed, breakers that are open, and the rest.
-    pub(super) kept: (Vec<String>, Vec<String>, Memory),
+    pub(super) kept: (Vec<Armed>, Vec<String>, Memory),
     /// Signals that no agent has read yet.
     pub(super) unread: Vec<Input>,
 }
@@ -330,7 +330,7 @@ impl Host {
                 let named = |open: fn(&GroupStatus) -> bool| {
                     status.iter().filter(|g| open(g)).map(|g| g.name.clone()).collect::<Vec<_>>()
                 };
-                self.kept = (named(|g| g.armed), named(|g| g.breaker_open), self.core.memory());
+                self.kept = (self.core.armed(), named(|g| g.breaker_open), self.core.memory());
             }
         }
         true

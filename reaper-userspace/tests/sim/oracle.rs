@@ -6,7 +6,7 @@
 //! up to date that can be looked up in the history. Where the core cannot know the truth (a record was lost, or came while
 //! the tree was being rebuilt) a process is `blurred`: then it *may* be stopped by less and *need* not be stopped at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -101,6 +101,8 @@ pub struct Oracle {
     by_key: BTreeMap<ProcKey, Id>,
     rules: Rc<Rules>,
     armed: Vec<bool>,
+    /// User and executable of everybody who was a master, or a worker with a master in its lineage.
+    likenesses: Vec<BTreeSet<(u32, Arc<str>)>>,
     /// (when, whom, group), first signals only.
     stopped: Vec<(Ns, ProcKey, G)>,
     /// Per process: how many signals, and when the last one was.
@@ -142,10 +144,13 @@ impl Oracle {
                 std::mem::take(&mut life.losses).into_iter().filter_map(|(g, l)| Some((to(g)?, l))).collect();
         }
         self.stopped.retain_mut(|(_, _, g)| to(*g).is_some_and(|new| std::mem::replace(g, new) < G::MAX));
-        let was_armed = std::mem::replace(&mut self.armed, vec![false; rules.groups.len()]);
-        for (g, _) in was_armed.iter().enumerate().filter(|(_, armed)| **armed) {
+        let were_armed = std::mem::replace(&mut self.armed, vec![false; rules.groups.len()]);
+        let were_alike =
+            std::mem::replace(&mut self.likenesses, vec![BTreeSet::default(); rules.groups.len()]);
+        for (g, (armed, alike)) in were_armed.into_iter().zip(were_alike).enumerate() {
             if let Some(new) = to(g) {
-                self.armed[new] = true;
+                self.armed[new] = armed;
+                self.likenesses[new] = alike;
             }
         }
         self.broken = vec![false; rules.groups.len()];
@@ -255,6 +260,7 @@ impl Oracle {
         for (g, group) in self.rules.clone().groups.iter().enumerate() {
             if group.master.matches(&who) {
                 self.armed[g] = true;
+                self.likenesses[g].insert((who.uid, who.exe.clone()));
                 // It may be looked at before it dies, and then it was one.
                 if blurred {
                     self.lives[id].crowned.insert(g, (exec.at, Ns::MAX));
@@ -466,6 +472,14 @@ impl Oracle {
             self.lives[id].detached = true;
         }
         self.crown(now, id, who);
+        for (g, group) in rules.groups.iter().enumerate() {
+            let life = &self.lives[id];
+            let lineage = life.blurred || self.lineage_master(id, g).is_some();
+            let worker = lineage && group.worker.as_ref().is_some_and(|w| w.matches(who));
+            if worker || life.crowned.contains_key(&g) {
+                self.likenesses[g].insert((who.uid, who.exe.clone()));
+            }
+        }
         if clear && !who.argv.is_empty() {
             self.uncrown(now, id, who);
         }
@@ -815,6 +829,8 @@ impl Oracle {
         }
         if stray {
             check(self.armed[g], "it is a stray and the group is unarmed")?;
+            let alike = self.likenesses[g].contains(&(who.uid, who.exe.clone()));
+            check(alike, "nobody of the group was of its user and executable")?;
             return Ok(life.key.start_ns);
         }
         // Seen later than it happened: who was a master for a while, or was forked by one that is none any more.
@@ -920,7 +936,7 @@ impl Oracle {
 
     /// Dead processes in the lineage of live ones.
     pub fn dead_ancestors(&self) -> usize {
-        let mut found = std::collections::BTreeSet::new();
+        let mut found = BTreeSet::new();
         for life in self.lives.iter().filter(|l| l.alive) {
             let mut up = life.mother;
             while let Some(id) = up {

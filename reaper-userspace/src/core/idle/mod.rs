@@ -66,6 +66,13 @@ pub struct Judged {
     pub polls: Polls,
 }
 
+/// So much of what was judged is told, and no more: a record is no longer because somebody opens many descriptors.
+const THREADS_TOLD: usize = 128;
+/// Of each thread.
+const FILES_TOLD: usize = 16;
+/// Of each pipe.
+const HOLDERS_TOLD: usize = 8;
+
 /// The verdict and the reason for it.
 type Finding = (Verdict, String);
 
@@ -101,10 +108,11 @@ pub fn judge(
             }
         }
     });
+    let told = sample.threads.iter().take(THREADS_TOLD);
     let evidence = Evidence {
         verdict,
         because,
-        threads: sample.threads.iter().map(|t| view(t, sample.source.as_ref(), rules)).collect(),
+        threads: told.map(|t| view(t, sample.source.as_ref(), rules)).collect(),
         cpu_us: cpu.used / 1_000,
         children: children.len(),
         quiet_us: quiet_ns / 1_000,
@@ -297,7 +305,8 @@ fn view(thread: &Thread, source: Option<&Source>, rules: &IdleRules) -> ThreadVi
             FileKind::Connected { peer, .. } => ("socket".to_owned(), Some(peer.to_string())),
             FileKind::Pair { peer } => ("socketpair".to_owned(), Some(format!("pid {peer}"))),
             FileKind::Pipe => {
-                let pids = file.holders.iter().flatten().map(|pid| format!("pid {pid}")).collect::<Vec<_>>();
+                let pids = file.holders.iter().flatten().take(HOLDERS_TOLD);
+                let pids = pids.map(|pid| format!("pid {pid}")).collect::<Vec<_>>();
                 ("pipe".to_owned(), (!pids.is_empty()).then(|| pids.join(", ")))
             }
             other => (describe(other, false), None),
@@ -309,7 +318,7 @@ fn view(thread: &Thread, source: Option<&Source>, rules: &IdleRules) -> ThreadVi
         comm: thread.comm.clone(),
         state: thread.state,
         syscall: thread.syscall.clone(),
-        waits_on: fds.iter().filter_map(row).collect(),
+        waits_on: fds.iter().filter_map(row).take(FILES_TOLD).collect(),
     }
 }
 
