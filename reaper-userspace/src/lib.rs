@@ -19,3 +19,4 @@ pub mod profiles;
 pub mod recording;
 pub mod replay;
 pub mod signal;
+pub mod trust;

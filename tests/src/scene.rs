@@ -47,8 +47,8 @@ impl Scene {
         let token = format!("t{:016x}", u64::from_ne_bytes(random));
         // The token is in the name: whoever has a file of the scene in its arguments carries it too.
         let dir = tempfile::Builder::new().prefix(&format!("reaper-{token}-")).tempdir().unwrap();
-        // Actors of other users write here too.
-        fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
+        // Actors of other users write here too. Nobody replaces what is another's, or no agent would have its files here.
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o1777)).unwrap();
         let ledger = dir.path().join(LEDGER);
         File::create(&ledger).unwrap();
         fs::set_permissions(&ledger, Permissions::from_mode(0o666)).unwrap();

@@ -13,7 +13,7 @@ use std::{
     process::{self, Command, ExitCode, Stdio},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{build, run::as_root, setup, sh};
 
@@ -50,6 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     } else {
         // Said before minutes of building, not after.
         let root = as_root()?;
+        room.give_to_root(root)?;
         let toolchain = setup::ensure()?;
         parts.push(("fast", part(&mut fast(Some(&toolchain), args), &[])?));
         build::agent(&toolchain, build::Profile::DEBUG)?;
@@ -100,6 +101,16 @@ impl Room {
         &self.0
     }
 
+    /// An agent of root's trusts no file in anybody else's directory.
+    fn give_to_root(&self, as_root: &[&str]) -> Result<()> {
+        let Some((program, options)) = as_root.split_first() else { return Ok(()) };
+        let mut chown = Command::new(program);
+        let status = chown.args(options).args(["chown", "root"]).arg(&self.0).status();
+        let status = status.with_context(|| format!("cannot start {program}"))?;
+        ensure!(status.success(), "cannot give {} to root: {status}", self.0.display());
+        Ok(())
+    }
+
     /// Pins of agents that tests started.
     fn left_attached(&self) -> Vec<String> {
         // The name has nothing that a pin's name escapes.
@@ -112,8 +123,13 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
+        let by_root = || {
+            let (program, options) = as_root().ok()?.split_first()?;
+            Command::new(program).args(options).arg("rmdir").arg(&self.0).status().ok()
+        };
+        let removed = fs::remove_dir(&self.0).is_ok() || by_root().is_some_and(|status| status.success());
         // What a test that was killed has left is there to be looked at.
-        if fs::remove_dir(&self.0).is_err() {
+        if !removed {
             println!("the tests have left files in {}", self.0.display());
         }
     }

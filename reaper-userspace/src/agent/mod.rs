@@ -10,6 +10,7 @@ mod grip;
 mod intake;
 mod kept;
 mod lookout;
+pub mod peers;
 pub mod preflight;
 pub mod protocol;
 mod settings;
@@ -45,6 +46,7 @@ use crate::signal::SignalError;
 use grip::Grip;
 use intake::Intake;
 use lookout::Lookout;
+use peers::Peers;
 pub use settings::{DEFAULT_CONFIG, Settings};
 use socket::Socket;
 use state::{State, StateDir};
@@ -107,7 +109,7 @@ impl Agent {
     pub fn start(settings: Settings, config: Config) -> anyhow::Result<Self> {
         preflight::require()?;
         let log = EventLog::open(&config.agent.log, config.agent.log_max_size, config.agent.log_keep)?;
-        let socket = Socket::bind(&config.agent.socket)?;
+        let socket = Socket::bind(&config.agent.socket, Peers { group: config.agent.socket_group })?;
         let metrics = config.agent.metrics.map(metrics::Server::bind).transpose()?;
         let metrics = metrics.map(|server| (server, Metrics::new(&version(), &preflight::kernel_release())));
         let state_dir = StateDir::open(&config.agent.state)?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::config::{Config, ConfigErrors};
 use crate::core::rules::Mode;
 use crate::event_log::LogTarget;
+use crate::trust;
 
 /// What the command line said.
 #[derive(Clone, Debug, Default)]
@@ -37,10 +38,14 @@ impl Settings {
         Self { config: self.config.or(there.then_some(default)), ..self }
     }
 
-    /// Reads the configuration that these settings mean, and lays them over it.
+    /// Reads the configuration that these settings mean, and lays them over it. A file that others than root may change is refused.
     pub fn load(&self) -> Result<Config, ConfigErrors> {
         let mut config = match &self.config {
-            Some(path) => Config::load(path)?,
+            Some(path) => {
+                let config = Config::load(path)?;
+                trust::check_file(path).map_err(|why| ConfigErrors::refused(path, &why))?;
+                config
+            }
             None => Config::embedded(),
         };
         if self.observe {

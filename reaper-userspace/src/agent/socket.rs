@@ -1,24 +1,28 @@
-//! The status socket: whoever may connect (mode 0600) asks one question, is answered, and that is the end.
+//! The status socket: whoever may connect (`peers`) asks one question, is answered, and that is the end.
 //!
 //! It is also what keeps a second agent from starting on the same host by mistake: an agent that answers is alive. What is said
 //! is in `protocol`. The loop only says what it knows at the moment of the question; reading the question and writing the answer
 //! is the business of a task for each connection, which is bounded in size and time. So nobody who asks can hold the loop up.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _};
 use std::os::unix::net::UnixStream as Blocking;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rustix::fs::Mode;
+use rustix::process::umask;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::peers::Peers;
 use super::protocol::{Answer, LONGEST_REQUEST, Request};
+use crate::trust;
 
 /// So many may ask at once. An answer about a hundred thousand processes takes tens of megabytes while it is written.
 const AT_ONCE: usize = 8;
@@ -58,6 +62,7 @@ impl Query {
 pub struct Socket {
     listener: UnixListener,
     path: PathBuf,
+    peers: Peers,
     room: Arc<Semaphore>,
     /// Kept so that the channel is never closed.
     ask: mpsc::Sender<Query>,
@@ -66,7 +71,8 @@ pub struct Socket {
 
 impl Socket {
     /// Binds, unless another agent answers there.
-    pub fn bind(path: &Path) -> anyhow::Result<Self> {
+    pub fn bind(path: &Path, peers: Peers) -> anyhow::Result<Self> {
+        trust::check_place(path).context("the socket cannot be there")?;
         match Blocking::connect(path) {
             Ok(_) => anyhow::bail!(
                 "another agent is running: it answers on {}. Stop it first, or give --socket another path",
@@ -87,16 +93,22 @@ impl Socket {
             Err(e) => return Err(e).with_context(|| format!("cannot use the socket {}", path.display())),
         }
         if let Some(dir) = path.parent() {
-            fs::create_dir_all(dir)
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(dir)
                 .with_context(|| format!("cannot make {} for the socket", dir.display()))?;
         }
-        let listener =
-            UnixListener::bind(path).with_context(|| format!("cannot bind the socket {}", path.display()))?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600))
-            .with_context(|| format!("cannot restrict the socket {}", path.display()))?;
+        // From the first moment on it is nobody else's.
+        let before = umask(Mode::from_raw_mode(0o177));
+        let listener = UnixListener::bind(path);
+        umask(before);
+        let listener = listener.with_context(|| format!("cannot bind the socket {}", path.display()))?;
         let (ask, queries) = mpsc::channel(1);
         let room = Arc::new(Semaphore::new(AT_ONCE));
-        Ok(Self { listener, path: path.to_owned(), room, ask, queries })
+        let socket = Self { listener, path: path.to_owned(), peers, room, ask, queries };
+        peers.restrict(path)?;
+        Ok(socket)
     }
 
     /// Waits until somebody has asked something. May be dropped at any time.
@@ -116,6 +128,9 @@ impl Socket {
     }
 
     fn admit(&self, stream: UnixStream) {
+        if !self.peers.admit(&stream) {
+            return tracing::debug!("somebody asked on {} who may not", self.path.display());
+        }
         match Arc::clone(&self.room).try_acquire_owned() {
             Ok(place) => drop(tokio::spawn(converse(stream, self.ask.clone(), place))),
             Err(_) => turn_away(&stream),

@@ -4,8 +4,9 @@
 //! The file names the boot it was written in; after another boot it counts for nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::likeness::Likenesses;
 use crate::core::memory::Memory;
+use crate::trust;
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -44,7 +46,11 @@ pub struct State {
 impl StateDir {
     /// Makes the directory if it is not there.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(dir)
+        trust::check_directory(dir).context("the state cannot be kept there")?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(dir)
             .with_context(|| format!("cannot make the state directory {}", dir.display()))?;
         let boot_id = fs::read_to_string(BOOT_ID).with_context(|| format!("cannot read {BOOT_ID}"))?;
         Ok(Self { file: dir.join("state.json"), boot_id: boot_id.trim().to_owned(), lock: lock(dir)? })
@@ -58,7 +64,10 @@ impl StateDir {
     /// What an earlier run left; nothing if there was none since boot.
     pub fn load(&self) -> anyhow::Result<State> {
         let text = match fs::read_to_string(&self.file) {
-            Ok(text) => text,
+            Ok(text) => {
+                trust::check_file(&self.file).context("the state of an earlier run is not believed")?;
+                text
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(State::default()),
             Err(e) => return Err(e).with_context(|| format!("cannot read {}", self.file.display())),
         };

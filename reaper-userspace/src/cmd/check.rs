@@ -11,6 +11,7 @@ use crate::config::{Config, Diagnostic};
 use crate::core::ids::Ns;
 use crate::core::rules::{Group, Mode, Signal, When};
 use crate::output::OutputFormat;
+use crate::trust;
 
 /// Where the installed configuration is.
 const DEFAULT_FILE: &str = "/etc/reaper/reaper.toml";
@@ -62,7 +63,12 @@ struct GroupLine<'a> {
 pub fn run(args: &CheckArgs, output: OutputFormat, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let file = args.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
     let (errors, config) = match Config::load(file) {
-        Ok(config) => (Vec::new(), Some(config)),
+        Ok(mut config) => {
+            if let Err(why) = trust::check_file(file) {
+                config.warn(&format!("the agent will refuse this file: {why}"));
+            }
+            (Vec::new(), Some(config))
+        }
         Err(e) if e.is_unreadable() => return Err(e.into()),
         Err(e) => (e.diagnostics().to_vec(), None),
     };

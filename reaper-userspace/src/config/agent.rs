@@ -10,7 +10,7 @@ use super::protect;
 use super::reader::{Cx, Node, Table};
 use super::schema::AGENT;
 use super::values::{
-    absolute_path, choice, list, log_target, number, ring_size, size, socket_addr, socket_path,
+    absolute_path, choice, group, list, log_target, number, ring_size, size, socket_addr, socket_path,
 };
 use crate::core::rules::LogLevel;
 use crate::event_log::LogTarget;
@@ -30,6 +30,8 @@ pub struct AgentSettings {
     pub log_keep: u32,
     /// Where the other commands ask for the status.
     pub socket: PathBuf,
+    /// A group whose members may ask, besides root.
+    pub socket_group: Option<u32>,
     /// A directory for what survives a restart of the agent.
     pub state: PathBuf,
     /// The ring buffer between the kernel's programs and the agent, bytes: a power of two.
@@ -46,6 +48,7 @@ impl Default for AgentSettings {
             log_max_size: 64 << 20,
             log_keep: 8,
             socket: PathBuf::from("/run/reaper/reaper.sock"),
+            socket_group: None,
             state: PathBuf::from("/run/reaper"),
             ring: DEFAULT_RING_BYTES,
             metrics: None,
@@ -82,6 +85,7 @@ pub(super) fn read(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<Agent> {
             .unwrap_or(default.log_max_size),
         log_keep: table.get(cx, "log_keep", |cx, n| number(cx, n, 0..=10_000)).unwrap_or(default.log_keep),
         socket: table.get(cx, "socket", socket_path).unwrap_or(default.socket),
+        socket_group: table.get(cx, "socket_group", group),
         state: table
             .get(cx, "state", |cx, n| absolute_path(cx, n, "an absolute path"))
             .unwrap_or(default.state),

@@ -4,8 +4,11 @@
 //! log as they are.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::Serialize;
+
+use crate::trust::Distrust;
 
 /// One error or warning about a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -60,6 +63,12 @@ impl ConfigErrors {
     /// For a file that could not be read at all.
     pub(super) fn unreadable(file: &str, message: &str) -> Self {
         Self { errors: vec![Diagnostic::new(file, None, message)], unreadable: true }
+    }
+
+    /// For a file that others than root can change, so that it does not matter what it says.
+    pub fn refused(file: &Path, why: &Distrust) -> Self {
+        let file = file.display().to_string();
+        Self::unreadable(&file, &format!("others than root can change what it says: {why}"))
     }
 
     /// Each of them.

@@ -71,6 +71,11 @@ impl Config {
         Self::parse(&name, text)
     }
 
+    /// Adds a warning about the file as a whole.
+    pub fn warn(&mut self, message: &str) {
+        self.warnings.push(Diagnostic::new(&self.file, None, message));
+    }
+
     /// Reads the text of a file that is called `file_name`.
     ///
     /// # Errors

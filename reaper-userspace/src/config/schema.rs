@@ -112,6 +112,12 @@ pub(super) static AGENT: Schema = Schema {
             r#""/run/reaper/reaper.sock""#,
             "Where `tree`, `orphans`, `explain` and `top` ask the agent.",
         ),
+        optional(
+            "socket_group",
+            "name or number",
+            "1000",
+            "A group whose members may ask, besides root: the socket's mode is 0660 then and not 0600.",
+        ),
         key(
             "state",
             "folder",

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use nix::unistd::User;
+use nix::unistd::{Group, User};
 use toml::de::DeValue;
 
 use super::diagnostic::nearest;
@@ -177,27 +177,41 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
 
 /// A user by name or number.
 pub(super) fn user(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<u32> {
-    // (uid_t)-1 means "no user" to the kernel.
+    id(cx, node, "user", |name| User::from_name(name).map(|user| Some(user?.uid.as_raw())))
+}
+
+/// A group of users by name or number.
+pub(super) fn group(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<u32> {
+    id(cx, node, "group", |name| Group::from_name(name).map(|group| Some(group?.gid.as_raw())))
+}
+
+fn id(
+    cx: &mut Cx<'_>,
+    node: &Node<'_>,
+    what: &str,
+    look_up: impl Fn(&str) -> nix::Result<Option<u32>>,
+) -> Option<u32> {
+    // (uid_t)-1 and (gid_t)-1 mean "none" to the kernel.
     const LARGEST: u32 = u32::MAX - 1;
     if matches!(node.get_ref(), DeValue::Integer(_)) {
         return number(cx, node, 0..=LARGEST);
     }
-    let name = string(cx, node, "a user's name or number")?;
+    let name = string(cx, node, &format!("a {what}'s name or number"))?;
     if !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit()) {
-        let uid = name.parse().ok().filter(|uid| *uid <= LARGEST);
-        if uid.is_none() {
+        let id = name.parse().ok().filter(|id| *id <= LARGEST);
+        if id.is_none() {
             cx.bad(node, &format!("expected a number from 0 to {LARGEST}, found {name:?}"));
         }
-        return uid;
+        return id;
     }
-    match User::from_name(name) {
-        Ok(Some(user)) => Some(user.uid.as_raw()),
+    match look_up(name) {
+        Ok(Some(id)) => Some(id),
         Ok(None) => {
-            cx.bad(node, &format!("no user {name:?} on this host"));
+            cx.bad(node, &format!("no {what} {name:?} on this host"));
             None
         }
         Err(e) => {
-            cx.bad(node, &format!("cannot look up user {name:?}: {}", e.desc()));
+            cx.bad(node, &format!("cannot look up {what} {name:?}: {}", e.desc()));
             None
         }
     }

@@ -13,6 +13,7 @@ use rustix::fs::OFlags;
 
 use super::writer::OpenError;
 use super::{Line, numbered};
+use crate::trust::{self, Distrust};
 
 /// How our records begin; what has no newline and begins so, or is a beginning of this, was torn by a crash.
 const BEGINS: &[u8] = b"{\"v\":";
@@ -49,12 +50,8 @@ impl LogFile {
         Ok(Self { file: file.into(), place: None, mid_line: false })
     }
 
-    /// Opens or creates a file, its directory if need be, and makes its end whole.
+    /// Opens or creates a file, its directory if need be, in nobody else's hands, and makes its end whole.
     pub(super) fn open(path: &Path, max_size: u64, keep: u32) -> Result<Self, OpenError> {
-        if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-            let made = DirBuilder::new().recursive(true).mode(0o750).create(parent);
-            made.map_err(|source| OpenError::Directory { path: path.to_owned(), source })?;
-        }
         let (file, meta) = open(path)?;
         let place = meta.is_file().then(|| Place {
             // Through symbolic links, so that the rotation renames the file and not the link to it.
@@ -193,12 +190,20 @@ impl LogFile {
     }
 }
 
-/// Opens, locks and mends one file.
+/// Opens, locks and mends one file, and makes its directory if need be.
 fn open(path: &Path) -> Result<(File, Metadata), OpenError> {
+    // Every time: when it is opened anew, its directory may have become another one.
+    trust::check_place(path).map_err(|source| OpenError::Distrusted { path: path.to_owned(), source })?;
+    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        let made = DirBuilder::new().recursive(true).mode(0o750).create(parent);
+        made.map_err(|source| OpenError::Directory { path: path.to_owned(), source })?;
+    }
     let failed = |source| OpenError::Open { path: path.to_owned(), source };
     // Without O_NONBLOCK a FIFO that nobody reads would stop the agent, here and at every write. Opened for reading
     // too, it can be opened before its reader comes (fifo(7)), and the end of a file can be looked at.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    // Where others may make files too, one of them may have made a link there since.
+    flags.set(OFlags::NOFOLLOW, trust::is_shared(path));
     let flags = i32::try_from(flags.bits()).map_err(|_| failed(io::ErrorKind::InvalidInput.into()))?;
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true).mode(0o640).custom_flags(flags);
@@ -210,6 +215,10 @@ fn open(path: &Path) -> Result<(File, Metadata), OpenError> {
     }
     if !kind.is_file() {
         return Err(OpenError::Kind { path: path.to_owned() });
+    }
+    if !trust::is_trusted(&meta) {
+        let source = Distrust::Owner { path: path.to_owned(), uid: meta.uid() };
+        return Err(OpenError::Distrusted { path: path.to_owned(), source });
     }
     // Two agents with one log would give every number twice and cut off each other's half-written lines. File systems
     // without locks are no reason to refuse.

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::file::{LogFile, after_first_newline};
 use super::line;
 use crate::core::records::{Event, Record};
+use crate::trust::Distrust;
 
 /// How many bytes of records wait for a disk that is full: minutes of decisions, and little beside the agent itself.
 const BOUND: usize = 4 << 20;
@@ -41,6 +42,8 @@ pub enum OpenError {
     Open { path: PathBuf, source: io::Error },
     #[error("{} is neither a file nor a pipe nor a character device: the event log cannot go there", path.display())]
     Kind { path: PathBuf },
+    #[error("the event log cannot be {}: {source}", path.display())]
+    Distrusted { path: PathBuf, source: Distrust },
     #[error("another agent writes to the event log {}", path.display())]
     Busy { path: PathBuf },
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::agent::client::{self, AskError};
+use crate::agent::peers::Peers;
 use crate::agent::protocol::{Counters, Status};
 use crate::core::records::ProcView;
 use crate::core::view::{Row, Which};
@@ -47,7 +48,7 @@ fn with_loop<T: Send + 'static>(tree: u32, client: impl FnOnce(&Path) -> T + Sen
     let path = dir.path().join("s");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut socket = Socket::bind(&path).unwrap();
+        let mut socket = Socket::bind(&path, Peers::default()).unwrap();
         let client = tokio::task::spawn_blocking(move || client(&path));
         tokio::pin!(client);
         loop {

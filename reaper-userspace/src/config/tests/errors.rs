@@ -203,6 +203,10 @@ fn agent_values() {
             r#"f:2:16: log_max_size: expected a size such as "64MiB" or a number of bytes, found "99999999999GiB""#
         ]],
     );
+    errors(
+        "[agent]\nsocket_group = 'no-such-group-here'",
+        &expect![[r#"f:2:16: socket_group: no group "no-such-group-here" on this host"#]],
+    );
     for (ring, found) in [("'96KiB'", 98_304_u64), ("'2GiB'", 2 << 30), ("4294967296", 1 << 32)] {
         let message = format!(
             "f:2:8: ring: expected a power of two from 64KiB to 1GiB, such as \"8MiB\", found {found} bytes"

@@ -105,12 +105,20 @@ fn a_ring_buffer_has_the_size_that_is_written() {
 }
 
 #[test]
+fn the_sockets_group_is_a_name_or_a_number() {
+    assert_eq!(parse("agent = { socket_group = 'root' }").agent.socket_group, Some(0));
+    assert_eq!(parse("agent = { socket_group = 1234 }").agent.socket_group, Some(1234));
+}
+
+#[test]
 fn defaults_are_those_of_the_contract() {
     let config = parse("[[group]]\nname = 'x'\nmaster = { comm = 'x' }");
-    let AgentSettings { log, log_max_size, log_keep, socket, state, ring, metrics } = config.agent;
+    let AgentSettings { log, log_max_size, log_keep, socket, socket_group, state, ring, metrics } =
+        config.agent;
     assert_eq!(log, LogTarget::File(PathBuf::from("/var/log/reaper/events.jsonl")));
     assert_eq!((log_max_size, log_keep, ring, metrics), (64 << 20, 8, 8 << 20, None));
     assert_eq!((&*socket, &*state), (Path::new("/run/reaper/reaper.sock"), Path::new("/run/reaper")));
+    assert_eq!(socket_group, None);
     assert_eq!(config.rules.log_level, LogLevel::Decisions);
     assert!(config.rules.protect.iter().any(|g| g.is_match("sshd")));
 
@@ -223,7 +231,9 @@ fn the_installed_file_is_right_in_its_comments_too() {
         .collect();
     let config = parse(&uncommented.join("\n"));
     assert_eq!(config.warnings, []);
-    assert_eq!(config.agent, AgentSettings { metrics: config.agent.metrics, ..AgentSettings::default() });
+    let off =
+        AgentSettings { metrics: config.agent.metrics, socket_group: Some(0), ..AgentSettings::default() };
+    assert_eq!(config.agent, off);
     let shown = config.rules.groups.iter().find(|g| g.name == "importer").unwrap();
     let default = group("[[group]]\nname = 'x'\n[group.master]\ncomm = 'x'");
     let key = |g: &Group| (g.mode, g.idle.quiet, g.stop.when, g.stop.grace, g.stop.kill, g.stop.deadline);
