@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clock;
 pub mod cmd;
 pub mod config;
+pub mod confine;
 pub mod core;
 pub mod event_log;
 pub mod freeze;

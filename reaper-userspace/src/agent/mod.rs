@@ -27,6 +27,7 @@ use tokio::signal::unix::Signal as UnixSignal;
 
 use crate::clock;
 use crate::config::{AgentSettings, Config};
+use crate::confine::confine;
 use crate::core::Core;
 use crate::core::effect::Effect;
 use crate::core::errors::Limit;
@@ -125,6 +126,9 @@ impl Agent {
         probes.attach()?;
         let (kept, trouble) = kept::take_over(&mut probes);
         let lookout = Lookout::new(probes.observer());
+        if settings.confine {
+            confine()?;
+        }
         let about = About {
             kernel: preflight::kernel_release(),
             config: config.file.clone(),

@@ -7,19 +7,13 @@ use std::path::Path;
 use rustix::system::uname;
 use serde::Serialize;
 
+use crate::confine::KEPT;
+
 /// The kernel's own types; without them no field of a kernel struct can be found.
 pub const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// The inode of the initial pid namespace (kernel: `PROC_PID_INIT_INO`).
 const INITIAL_PID_NS: &str = "pid:[4026531836]";
-
-/// The capabilities the agent works with, by number (capabilities(7)), and what for.
-const CAPABILITIES: [(u8, &str, &str); 4] = [
-    (5, "CAP_KILL", "signalling workers of other users"),
-    (19, "CAP_SYS_PTRACE", "reading /proc of other users"),
-    (38, "CAP_PERFMON", "attaching to tracepoints"),
-    (39, "CAP_BPF", "loading programs"),
-];
 
 /// How one check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -128,10 +122,10 @@ fn capabilities() -> Check {
         .find_map(|l| l.strip_prefix("CapEff:"))
         .and_then(|l| u64::from_str_radix(l.trim(), 16).ok())
         .unwrap_or_default();
-    let missing: Vec<String> = CAPABILITIES
+    let missing: Vec<String> = KEPT
         .iter()
-        .filter(|(bit, ..)| effective & (1 << bit) == 0)
-        .map(|(_, name, what)| format!("{name} ({what})"))
+        .filter(|(cap, _)| effective & (1 << cap.index()) == 0)
+        .map(|(cap, what)| format!("{cap} ({what})"))
         .collect();
     if missing.is_empty() {
         return Check::ok("capabilities", "all that are needed");

@@ -24,6 +24,8 @@ pub struct Settings {
     pub record: Option<(PathBuf, u64)>,
     /// Nothing of it is to outlive this process.
     pub unpinned: bool,
+    /// Whether the process is the agent and nothing else, and gives up what the agent does not need.
+    pub confine: bool,
 }
 
 /// The file that is read when none is named.

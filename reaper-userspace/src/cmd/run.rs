@@ -82,6 +82,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         state: args.state.clone(),
         record: args.record.clone().map(|path| (path, args.record_limit)),
         unpinned: false,
+        confine: true,
     }
     .with_default_file();
     if args.unpin {
