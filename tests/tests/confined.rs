@@ -126,7 +126,13 @@ fn what_is_given_up_is_gone() {
         assert_eq!((traced, Errno::last()), (-1, Errno::EPERM));
         // SAFETY: without arguments these calls can but fail.
         let fails = |number| (unsafe { libc::syscall(number, 0, 0, 0) }, Errno::last());
-        for number in [libc::SYS_io_uring_setup, libc::SYS_process_vm_writev, libc::SYS_setns] {
+        for number in [
+            libc::SYS_io_uring_setup,
+            libc::SYS_perf_event_open,
+            libc::SYS_process_vm_readv,
+            libc::SYS_process_vm_writev,
+            libc::SYS_setns,
+        ] {
             assert_eq!(fails(number), (-1, Errno::EPERM), "{number}");
         }
         // There is something older in their place.

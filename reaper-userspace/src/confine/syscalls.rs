@@ -5,7 +5,8 @@
 //! or the runtime takes for one and the same thing depends on version and architecture. Whatever is not on it fails with `EPERM`.
 //!
 //! Not on it, among all others: execve(2), kill(2) and its kin (whoever is signalled is signalled through a pidfd), mount(2),
-//! setuid(2) and its kin, init_module(2), unshare(2), setns(2), process_vm_writev(2), keyctl(2), io_uring_setup(2).
+//! setuid(2) and its kin, chown(2), init_module(2), unshare(2), setns(2), process_vm_readv(2), perf_event_open(2), keyctl(2),
+//! io_uring_setup(2).
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -28,8 +29,6 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_fadvise64,
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
-    libc::SYS_fchown,
-    libc::SYS_fchownat,
     libc::SYS_fcntl,
     libc::SYS_fdatasync,
     libc::SYS_flock,
@@ -40,7 +39,6 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_getcwd,
     libc::SYS_getdents64,
     libc::SYS_ioctl,
-    libc::SYS_linkat,
     libc::SYS_lseek,
     libc::SYS_mkdirat,
     libc::SYS_newfstatat,
@@ -66,12 +64,10 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_pidfd_getfd,
     libc::SYS_pidfd_open,
     libc::SYS_pidfd_send_signal,
-    libc::SYS_process_vm_readv,
     libc::SYS_wait4,
     libc::SYS_waitid,
     // The kernel's programs.
     libc::SYS_bpf,
-    libc::SYS_perf_event_open,
     // Waiting.
     libc::SYS_clock_getres,
     libc::SYS_clock_gettime,
