@@ -13,6 +13,7 @@
 
 pub mod agent;
 pub mod browser;
+pub mod cgroup;
 pub mod config;
 pub mod drill;
 pub mod log;

@@ -295,6 +295,17 @@ fn in_another_pid_namespace() {
     }
 }
 
+/// Its clock would not be the kernel's: no process would be the one that a record names.
+#[test]
+fn in_another_time_namespace() {
+    let stage = Stage::new();
+    let good = run_command(&stage.scene, &stage.config(), &[]);
+    let mut command = Command::new("unshare");
+    command.args(["--time", "--boottime", "100000", "--fork", "--kill-child"]);
+    command.arg(good.get_program()).args(good.get_args());
+    stage.refuses(command, &["time namespace"]);
+}
+
 #[test]
 fn a_second_agent_on_the_same_socket() {
     let stage = Stage::new();

@@ -5,13 +5,13 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use reaper_tests::agent::{Agent, is_shot, run_command};
+use reaper_tests::cgroup::Cgroups;
 use reaper_tests::config::Config;
-use reaper_tests::process::{PATIENCE, Proc, comes_true, wait_until};
+use reaper_tests::process::{PATIENCE, Proc, wait_until};
 use reaper_tests::scene::Scene;
 use reaper_tests::script::{Call, Op, Open, exec, fork, gate, note, open, wait_in, worker, worker_doing};
 
@@ -222,49 +222,12 @@ fn a_rootless_container_with_a_network_and_mounts_of_its_own() {
     agent.stop();
 }
 
-/// A cgroup hierarchy that is mounted for this test, and the cgroups that are made in it.
-struct Cgroups {
-    root: PathBuf,
-    made: Vec<PathBuf>,
-}
-
-impl Cgroups {
-    fn mount(root: PathBuf, kind: &str, options: Option<&str>) -> Self {
-        fs::create_dir(&root).unwrap();
-        mount(Some("none"), &root, Some(kind), MsFlags::empty(), options).unwrap();
-        Self { root, made: Vec::new() }
-    }
-
-    /// Puts a process into a cgroup of this path.
-    fn put(&mut self, who: &Proc, path: &str) {
-        let mut dir = self.root.clone();
-        for name in path.split('/') {
-            dir.push(name);
-            if !dir.exists() {
-                fs::create_dir(&dir).unwrap();
-                self.made.push(dir.clone());
-            }
-        }
-        fs::write(dir.join("cgroup.procs"), who.pid().to_string()).unwrap();
-    }
-}
-
-impl Drop for Cgroups {
-    fn drop(&mut self) {
-        // They are empty only when the last process in them has been waited for.
-        let gone = |dir: &PathBuf| comes_true(PATIENCE, || fs::remove_dir(dir).is_ok());
-        let all_gone = self.made.iter().rev().all(gone);
-        let unmounted = umount2(&self.root, MntFlags::MNT_DETACH);
-        assert!(std::thread::panicking() || (all_gone && unmounted.is_ok()), "{unmounted:?}");
-    }
-}
-
 /// In cgroups named as container runtimes name them: every record tells the container and the pod.
 fn told_in_records(kind: &str, options: impl Fn(&Scene) -> Option<String>, path: &str, pod: Option<&str>) {
     let scene = Scene::new();
     let id = "5f".repeat(32);
     let agent = Agent::start(&scene, &Config::new(&scene));
-    let mut cgroups = Cgroups::mount(scene.path("cgroup"), kind, options(&scene).as_deref());
+    let mut cgroups = Cgroups::mount(kind, options(&scene).as_deref()).unwrap();
     let program = [note("start"), gate("go"), exec("master", [worker("w"), Op::Forever])];
     let start = scene.spawn("start", program);
     scene.entry("start");

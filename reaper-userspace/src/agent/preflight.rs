@@ -15,6 +15,9 @@ pub const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// The inode of the initial pid namespace (kernel: `PROC_PID_INIT_INO`).
 const INITIAL_PID_NS: &str = "pid:[4026531836]";
 
+/// The inode of the initial time namespace (kernel: `PROC_TIME_INIT_INO`).
+const INITIAL_TIME_NS: &str = "time:[4026531834]";
+
 /// How one check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -70,7 +73,7 @@ pub fn require() -> anyhow::Result<()> {
 
 /// What can be found out without loading anything.
 pub fn checks() -> Vec<Check> {
-    vec![kernel(), pid_namespace(), capabilities(), btf()]
+    vec![kernel(), pid_namespace(), time_namespace(), capabilities(), btf()]
 }
 
 /// `uname -r`.
@@ -106,6 +109,21 @@ fn pid_namespace() -> Check {
             format!("cannot be read: {e}"),
             "Mount proc on /proc.",
         ),
+    }
+}
+
+/// In another one the clock and the start times in /proc are shifted, those in the kernel's records are not: a process would
+/// never be the one that a record names.
+fn time_namespace() -> Check {
+    match fs::read_link("/proc/self/ns/time") {
+        Ok(ns) if ns != Path::new(INITIAL_TIME_NS) => Check::bad(
+            "time namespace",
+            Outcome::Missing,
+            format!("{}, not the host's", ns.display()),
+            "Run the agent in the host's time namespace: it must count time as the kernel does.",
+        ),
+        // Before Linux 5.6 there is none but the host's.
+        Ok(_) | Err(_) => Check::ok("time namespace", "the initial one"),
     }
 }
 

@@ -161,15 +161,24 @@ fn thread(opened: &Opened, tid: i32) -> Result<(Thread, Ns), ReadError> {
         file: format!("task/{tid}/schedstat"),
         why: "it does not begin with the time spent on the CPU".to_owned(),
     })?;
+    let is_frozen =
+        stat.state == 'S' && opened.read(&format!("task/{tid}/wchan")).is_ok_and(|w| in_freezer(&w));
     let thread = Thread {
         tid: u32::try_from(tid).unwrap_or_default(),
         comm: stat.comm,
-        state: stat.state,
+        state: if is_frozen { 'T' } else { stat.state },
         syscall: None,
         wait: Wait::NotAsked,
         switches: None,
     };
     Ok((thread, used))
+}
+
+/// Whether a thread sleeps where the freezer of cgroup v2 lets it sleep (kernel: `do_freezer_trap`, which compilers make a part
+/// of `get_signal`). /proc shows it as asleep in the call that it was in, or in none if it was working; it is stopped. The freezer
+/// of cgroup v1 shows as D.
+fn in_freezer(wchan: &str) -> bool {
+    matches!(wchan.trim_end(), "get_signal" | "do_freezer_trap" | "cgroup_enter_frozen")
 }
 
 /// Whose system call numbers these are. A 64-bit kernel shows those of a 32-bit process without saying so.
