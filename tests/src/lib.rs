@@ -21,4 +21,5 @@ pub mod loopback;
 pub mod process;
 pub mod scene;
 pub mod script;
+pub mod soak;
 pub mod storm;

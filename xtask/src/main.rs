@@ -15,6 +15,7 @@ mod lint;
 mod run;
 mod setup;
 mod sh;
+mod soak;
 mod test;
 mod tidy;
 mod vm;
@@ -41,6 +42,8 @@ enum Task {
     Drill(drill::Args),
     /// Run the tests against a real kernel on other kernels, in virtual machines, and print what became of each.
     Vm(vm::Args),
+    /// Run storms, restarts and losses against the agent for a while, and report what became of everybody.
+    Soak(soak::Args),
     /// Feed hostile input to everything that reads what reaper did not write.
     Fuzz(fuzz::Args),
     /// Make the README's pictures anew: docs/pictures.
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Drill(args) => drill::run(&args),
         Task::Vm(args) => vm::run(&args),
+        Task::Soak(args) => soak::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Pictures => drill::run_program("pictures", &[], build::Profile::DEBUG),
         Task::Lint => lint::run(),

@@ -33,7 +33,7 @@ mod load;
 mod php;
 pub mod python;
 mod race;
-mod random;
+pub(crate) mod random;
 mod run;
 mod slow;
 mod stage;

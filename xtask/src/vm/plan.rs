@@ -15,11 +15,12 @@ const PACKAGE: &str = "reaper-tests";
 /// Runs the tests inside.
 pub(super) const GUEST: &str = "guest";
 /// Files of tests that make no sense in a small machine with an emulated CPU.
-const OUTSIDE: [(&str, &str); 4] = [
+const OUTSIDE: [(&str, &str); 5] = [
     ("drills", "real frameworks"),
     ("drills_php", "real frameworks"),
     ("latency", "measures"),
     ("sampler_cost", "measures"),
+    ("soak", "a minute of a fast machine"),
 ];
 
 /// A test: its file's name, and its own in there.
