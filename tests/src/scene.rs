@@ -6,12 +6,13 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use tempfile::TempDir;
 
-use crate::process::{self, Proc, wait_until};
+use crate::process::{self, Proc, comes_true, wait_until};
 use crate::script::{DIR, LEDGER, Op, PROGRAM};
 
 /// A directory for everything that a test writes, and a token that its processes carry. Dropping it kills whoever
@@ -118,7 +119,12 @@ impl Scene {
     #[track_caller]
     pub fn proc(&self, event: &str) -> Proc {
         let entry = self.entry(event);
-        let held = Proc::with_token(entry.pid, &self.token);
+        let mut held = None;
+        // In the middle of an execve(2) a process shows neither arguments nor environment.
+        comes_true(Duration::from_secs(1), || {
+            held = Proc::with_token(entry.pid, &self.token);
+            held.is_some()
+        });
         let held = held.unwrap_or_else(|| panic!("{event:?} is dead already"));
         assert_eq!(held.start_ticks(), entry.start_ticks, "{event:?} is dead, its pid belongs to another");
         held

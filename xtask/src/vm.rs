@@ -44,17 +44,24 @@ pub(crate) struct Args {
     /// Only the tests whose `file::name` contains this; may be given more than once.
     #[arg(long)]
     filter: Vec<String>,
+    /// Only what a kernel could do in its own way, and one story from its beginning to its end.
+    #[arg(long, conflicts_with = "filter")]
+    short: bool,
     /// Only the table by files.
     #[arg(long)]
     summary: bool,
 }
+
+/// What `--short` runs: what a kernel could do in its own way, and one story from its beginning to its end.
+const SHORT: [&str; 3] = ["probes::", "observer::", "e2e_agent::each_orphan_has_its_story_in_order"];
 
 /// Runs the matrix and prints it; fails if a test did, or did not run.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let kernels = args.kernels.iter().map(|name| Which::named(name)).collect::<Result<Vec<_>>>()?.concat();
     // Said before minutes of building, not after.
     let root = if kernels.contains(&Which::Own) { as_root()? } else { &[] };
-    let filters: Vec<_> = args.filter.iter().map(String::as_str).collect();
+    let filters: Vec<_> =
+        if args.short { SHORT.into() } else { args.filter.iter().map(String::as_str).collect() };
     let plan = Plan::make(&setup::ensure()?, &filters)?;
     ensure!(!plan.tests.is_empty(), "no test has such a name");
     let mut reports = matrix(&plan, &kernels, root)?;

@@ -43,6 +43,8 @@ pub(crate) struct Watch {
     pub(crate) core: Core,
     pub(crate) book: Book,
     pub(crate) resyncs: usize,
+    /// Runs of programs that the kernel has left out.
+    pub(crate) left_out: u64,
     inputs: u64,
     drained: Instant,
     worst: Worst,
@@ -79,6 +81,7 @@ impl Watch {
             core,
             book: Book::default(),
             resyncs: 0,
+            left_out: 0,
             inputs: 0,
             drained: Instant::now(),
             worst: Worst::default(),
@@ -110,6 +113,12 @@ impl Watch {
         if let Some(lost) = events.losses().unwrap() {
             book.note(&lost);
             core.handle(clock::now(), lost);
+        }
+        let left_out = self.probes.missed();
+        if left_out > self.left_out {
+            let (at, count) = (clock::now(), left_out - self.left_out);
+            self.core.handle(at, Input::Lost { at, count });
+            self.left_out = left_out;
         }
         self.drained = Instant::now();
         self.worst.drain = self.worst.drain.max(self.drained - began);
@@ -258,9 +267,9 @@ impl Watch {
         let Book { lives, lost, .. } = &self.book;
         let Worst { between_drains, drain, effect } = self.worst;
         format!(
-            "{lives} lives, {} events, {lost} lost, {} dumps more, worst drain {drain:.1?}, between drains \
+            "{lives} lives, {} events, {lost} lost, {} left out, {} dumps more, worst drain {drain:.1?}, between drains \
              {between_drains:.1?}, effect {effect:.1?}",
-            self.inputs, self.resyncs
+            self.inputs, self.left_out, self.resyncs
         )
     }
 }
