@@ -19,8 +19,8 @@ pub const KEPT: [(Capability, &str); 5] = [
     (Capability::CAP_KILL, "signalling workers of other users"),
     (Capability::CAP_SYS_PTRACE, "reading what they wait for, and holding them still"),
     (Capability::CAP_DAC_READ_SEARCH, "opening those files of theirs in /proc that only they may read"),
-    (Capability::CAP_BPF, "loading the observer when there is an orphan"),
-    (Capability::CAP_PERFMON, "the same"),
+    (Capability::CAP_BPF, "loading kernel programs, also later: the observer, when there is an orphan"),
+    (Capability::CAP_PERFMON, "attaching kernel programs"),
 ];
 
 /// Gives up every other capability and system call, for good.

@@ -523,3 +523,26 @@ fn an_orphan_that_execs_is_looked_at_anew() {
     assert!(!host.kernel.is_alive(worker));
     rest(host);
 }
+
+#[test]
+fn what_its_mother_was_may_have_been_lost() {
+    let mut host = Host::running(rules(vec![alpha()]));
+    let master = spawn(&mut host, 0, MASTER_A);
+    let known = spawn(&mut host, master, WORKER_A);
+    let another = host.kernel.fork(0, Birth::Plain).unwrap();
+    host.pump();
+    host.stream.lossy = true;
+    host.kernel.exec(another, MASTER_A);
+    host.collect();
+    host.stream.lossy = false;
+    let worker = spawn(&mut host, another, WORKER_A);
+    let helper = spawn(&mut host, another, TOOL);
+    let below = spawn(&mut host, helper, WORKER_A);
+    host.kernel.exit(another, 9);
+    host.pump();
+    host.finish_dump();
+    host.wait(5_000 * MS);
+    assert!(!host.kernel.is_alive(worker) && !host.kernel.is_alive(below), "they are strays");
+    assert!(host.kernel.is_alive(helper) && host.kernel.is_alive(known) && host.kernel.is_alive(master));
+    rest(host);
+}

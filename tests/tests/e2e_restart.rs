@@ -93,6 +93,27 @@ fn orphaned_while_no_agent_runs_and_older_than_the_first_agent() {
     agent.stop();
 }
 
+/// Nobody has seen what their master was: they are known by their looks, as if there had been no agent before.
+#[test]
+fn born_and_orphaned_while_no_agent_runs() {
+    let scene = Scene::new();
+    let config = Config::new(&scene).worker_matcher();
+    let agent = Agent::start(&scene, &config);
+    let known = scene.spawn("master", [worker("known"), Op::Forever]);
+    let safe = scene.proc("known");
+    agent.knows_master(&known);
+    agent.crash();
+    let below = fork([exec("helper", [worker("below"), Op::Forever])]);
+    let master = scene.spawn("master", [worker("w"), below, Op::Forever]);
+    let (w, below) = (scene.proc("w"), scene.proc("below"));
+    master.kill();
+    let agent = Agent::start(&scene, &config);
+    agent.wait_reaped(&w);
+    agent.wait_reaped(&below);
+    agent.assert_unharmed(300, &safe);
+    agent.stop();
+}
+
 #[test]
 fn the_ring_buffer_overflows_while_no_agent_runs() {
     let scene = Scene::new();

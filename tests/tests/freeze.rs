@@ -182,9 +182,10 @@ fn threads_that_come_and_go_are_all_held() {
     if held_at_all == 0 {
         println!("this machine is too slow to look at so many threads in {LONGEST:?}");
     }
-    let ids = |w: &Proc| statuses(w, "State:").into_keys().collect::<Vec<_>>();
-    let then = ids(&w);
-    wait_until("its threads to come and go again", || ids(&w) != then);
+    // Not whom a listing shows: on 5.10 it ends before the newest thread, as long as others die.
+    let switches = |w: &Proc| statuses(w, "voluntary_ctxt_switches:");
+    let then = switches(&w);
+    wait_until("its threads to go on", || switches(&w) != then);
 }
 
 #[test]

@@ -61,8 +61,10 @@ impl Agent {
         let at = clock::now();
         let kept = kept.unwrap_or_default();
         let memory = std::mem::take(&mut self.state.memory);
-        self.core.handle(at, Input::Remembered { births: kept.births, memory, lost: kept.lost });
-        let live = self.dump(kept.asked)?;
+        let unwatched_since = kept.unread_since.unwrap_or(at);
+        let Kept { births, lost, asked, .. } = kept;
+        self.core.handle(at, Input::Remembered { births, memory, lost, unwatched_since });
+        let live = self.dump(asked)?;
         if let Err(e) = self.probes.clear_kept(&live, at) {
             tracing::warn!("what is kept of the dead cannot be cleared away: {e}");
         }

@@ -92,6 +92,9 @@ pub enum Input {
         memory: Memory,
         /// What could not be kept.
         lost: u64,
+        /// From then on the agent before this one has taken nothing in any more.
+        #[serde(default = "never")]
+        unwatched_since: Ns,
     },
     /// New rules. Orphans stay orphans; breakers are closed again.
     Configured {
@@ -175,6 +178,11 @@ impl Exit {
     /// The status of an exit that nobody saw. It is no wait status: nobody may take it for a clean exit, as a daemonising
     /// parent's, nor for any other.
     pub const UNSEEN: u32 = u32::MAX;
+}
+
+/// For recordings that do not have it.
+fn never() -> Ns {
+    Ns::MAX
 }
 
 /// What the kernel keeps of a process as long as it lives or somebody descends from it.

@@ -132,6 +132,9 @@ impl Core {
         }
         self.note_parting(exit, &exited);
         let before = self.bereaved.len();
+        if self.view != View::Clear || exit.status == Exit::UNSEEN {
+            self.tree.hide_lineages_below(&exited);
+        }
         let namespace_died = exited.namespace_dies || self.tree[node].is_doomed();
         if namespace_died {
             self.doom(&exited);

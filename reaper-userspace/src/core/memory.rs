@@ -20,7 +20,7 @@ use super::membership::{GroupId, Reign};
 use super::orphan::{Orphan, Phase, Progress};
 use super::records::{Event, ProcView};
 use super::rules::{Group, Matcher, Signal};
-use super::schedule::Timer;
+use super::schedule::{SETTLE, Timer};
 use super::tree::{Known, NodeId};
 
 /// What one agent leaves to the next.
@@ -66,8 +66,10 @@ struct OrphanMemory {
 /// What was kept, until the first dump is in.
 #[derive(Debug)]
 pub(super) struct Remembered {
-    births: Vec<Birth>,
-    memory: Memory,
+    pub(super) births: Vec<Birth>,
+    pub(super) memory: Memory,
+    /// See [`super::input::Input::Remembered`].
+    pub(super) unwatched_since: Ns,
 }
 
 /// A master that was gone when the agent came back.
@@ -138,18 +140,18 @@ impl Core {
         self.effects.push_front(Effect::Persist);
     }
 
-    pub(super) fn on_remembered(&mut self, now: Ns, births: Vec<Birth>, memory: Memory, lost: u64) {
+    pub(super) fn on_remembered(&mut self, now: Ns, remembered: Remembered, lost: u64) {
         if lost > 0 {
             self.record(now, Event::EventsLost { count: lost });
         }
-        self.former_agent = (memory.agent != 0).then_some(memory.agent);
-        self.remembered = Some(Box::new(Remembered { births, memory }));
+        self.former_agent = Some(remembered.memory.agent).filter(|&agent| agent != 0);
+        self.remembered = Some(Box::new(remembered));
     }
 
     /// The first dump has been taken up: what was kept comes over it.
     pub(super) fn recall(&mut self, now: Ns) {
         let Some(remembered) = self.remembered.take() else { return };
-        let Remembered { births, memory } = *remembered;
+        let Remembered { births, memory, unwatched_since } = *remembered;
         let same_masters: Vec<Option<GroupId>> =
             memory.groups.iter().map(|g| self.group_with(g, false)).collect();
         let same_workers: Vec<Option<GroupId>> =
@@ -163,6 +165,8 @@ impl Core {
                 .map(|m| m.key)
                 .collect(),
             left: memory.left.iter().copied().collect(),
+            // A master is known when it has had time to take its title.
+            until: unwatched_since.saturating_sub(SETTLE),
         };
         let tombstones = self.tree.recall(&births, &known);
         for master in memory.masters {

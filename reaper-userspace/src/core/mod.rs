@@ -169,7 +169,9 @@ impl Core {
             Input::SignalSeen { at, target, signal, sender } => {
                 self.on_signal_seen(at, target, signal, sender);
             }
-            Input::Remembered { births, memory, lost } => self.on_remembered(now, births, memory, lost),
+            Input::Remembered { births, memory, lost, unwatched_since } => {
+                self.on_remembered(now, Remembered { births, memory, unwatched_since }, lost);
+            }
             Input::Configured { at, rules, armed, broken } => self.on_configured(at, rules, &armed, &broken),
             Input::Tick => {}
         }

@@ -326,6 +326,18 @@ impl Tree {
         self[id].flags.born_in_sight = true;
     }
 
+    /// Somebody of no group died while not everybody was known: it may have been anything, unseen. Of those below it, who was
+    /// not born in sight may have had a master.
+    pub fn hide_lineages_below(&mut self, exited: &Exited) {
+        if self[exited.node].flags.tracked || self[exited.node].heirs_of_line == 0 {
+            return;
+        }
+        for id in self.live().filter(|&l| self.lineage(l).any(|up| up == exited.node)).collect::<Vec<_>>() {
+            let flags = &mut self[id].flags;
+            flags.lineage_unknown |= !flags.born_in_sight && !flags.tracked;
+        }
+    }
+
     /// Marks a process as having left its group on purpose.
     pub fn mark_left(&mut self, id: NodeId) {
         self[id].flags.left = true;

@@ -29,6 +29,8 @@ pub struct Kept {
     pub asked: Vec<Input>,
     /// What could not be kept: births that found no room in the map, and records that found none in a ring buffer.
     pub lost: u64,
+    /// When the oldest record was written that no agent has read; `None` if every one was read.
+    pub unread_since: Option<Ns>,
 }
 
 /// The map, and the counter of what it could not take.
@@ -113,7 +115,8 @@ impl Unread {
         let mut told: BTreeMap<usize, u64> = BTreeMap::new();
         while let Some(record) = self.ring.next() {
             match decode(&record) {
-                Ok(Decoded { cpu, lost, input, .. }) => {
+                Ok(Decoded { cpu, lost, at, input }) => {
+                    kept.unread_since = Some(kept.unread_since.map_or(at, |since| since.min(at)));
                     told.entry(cpu as usize).or_insert(lost);
                     if matches!(input, Input::SignalSeen { .. }) {
                         kept.asked.push(input);

@@ -119,7 +119,7 @@ pub fn layout(btf: &Btf<'_>) -> Result<Layout, OffsetError> {
 pub enum Teller {
     /// The tracepoints [`LENGTHS`], in net/socket.c.
     Lengths,
-    /// The end of every system call, [`CALLS`]: what it cost is more, since every process pays for it.
+    /// The end of every system call, [`CALLS`]: it costs more, since every process pays for it.
     Calls,
 }
 

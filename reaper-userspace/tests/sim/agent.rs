@@ -213,7 +213,7 @@ impl Host {
     }
 
     /// Writes what has happened into the ring buffer.
-    pub(super) fn collect(&mut self) {
+    pub fn collect(&mut self) {
         for News { mut input, adopter } in self.kernel.take_news() {
             if !self.attached {
                 continue;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use reaper::core::Core;
-use reaper::core::input::Input;
+use reaper::core::ids::Ns;
+use reaper::core::input::{Exec, Exit, Fork, Input};
 
 use super::agent::{Entry, Host, Traffic};
 
@@ -34,8 +35,12 @@ impl Host {
         self.tell("another agent starts");
         self.collect();
         let mut asked = Vec::new();
+        let mut unwatched_since = self.kernel.now;
         for entry in std::mem::take(&mut self.entries) {
             let (Entry::Dropped { input, adopter } | Entry::Written { input, adopter, .. }) = &entry;
+            if let Entry::Written { input, .. } = &entry {
+                unwatched_since = unwatched_since.min(when(input));
+            }
             let told = matches!(entry, Entry::Written { .. }) && matches!(input, Input::SignalSeen { .. });
             self.enlighten(input, *adopter, !told);
             asked.extend(told.then(|| input.clone()));
@@ -46,7 +51,7 @@ impl Host {
         let (at, (armed, broken, memory)) = (self.kernel.now, self.kept.clone());
         let rules = Arc::new(self.rules.clone());
         self.hand(Input::Configured { at, rules, armed, broken });
-        self.hand(Input::Remembered { births: self.kernel.births(), memory, lost: 0 });
+        self.hand(Input::Remembered { births: self.kernel.births(), memory, lost: 0, unwatched_since });
         self.unread = asked;
         self.begin_dump();
     }
@@ -65,5 +70,16 @@ impl Host {
                 }
             }
         }
+    }
+}
+
+/// When what a record tells of happened.
+fn when(input: &Input) -> Ns {
+    match input {
+        Input::Fork(Fork { at, .. })
+        | Input::Exec(Exec { at, .. })
+        | Input::Exit(Exit { at, .. })
+        | Input::SignalSeen { at, .. } => *at,
+        other => panic!("{other:?} is no record of the kernel"),
     }
 }

@@ -14,8 +14,8 @@ mod tail;
 mod tree;
 mod weather;
 
-use std::fmt;
 use std::time::{Duration, Instant};
+use std::{fmt, fs};
 
 use crate::agent::Agent;
 use crate::config::Config;
@@ -78,6 +78,8 @@ pub struct Outcome {
     pub memory: Option<(u64, u64)>,
     /// What must not be.
     pub wrong: Vec<String>,
+    /// What the log says about the processes in `wrong`, and when the agent was not there.
+    pub evidence: Vec<String>,
 }
 
 impl Outcome {
@@ -104,7 +106,8 @@ impl fmt::Display for Outcome {
             writeln!(f, "{:<16} {first} KiB in the first tenth, {last} KiB in the last", "memory")?;
         }
         write!(f, "{:<16} {}", "wrong", self.wrong.len())?;
-        self.wrong.iter().try_for_each(|what| write!(f, "\n  {what}"))
+        self.wrong.iter().try_for_each(|what| write!(f, "\n  {what}"))?;
+        self.evidence.iter().try_for_each(|line| write!(f, "\n  {line}"))
     }
 }
 
@@ -248,6 +251,16 @@ impl Soak {
         });
     }
 
+    /// What the log has about those who are wrong: a soak cannot be run a second time.
+    fn gather_evidence(&mut self) {
+        let inside = |text: &str| text.split(['(', ')']).nth(1).map(|pid| format!("\"pid\":{pid},"));
+        let pids: Vec<String> = self.outcome.wrong.iter().filter_map(|what| inside(what)).collect();
+        let kinds = ["agent_started", "events_lost", "resynced"].map(|kind| format!("\"kind\":\"{kind}\""));
+        let log = if pids.is_empty() { String::new() } else { fs::read_to_string(&self.config.log).unwrap() };
+        let tells = |line: &&str| pids.iter().chain(&kinds).any(|part| line.contains(part.as_str()));
+        self.outcome.evidence = log.lines().filter(tells).map(String::from).collect();
+    }
+
     fn read_log(&mut self) {
         for line in self.log.lines() {
             let record = crate::log::parse(&format!("{line}\n")).remove(0);
@@ -291,6 +304,7 @@ impl Soak {
         if let Some(what) = self.memory.grown() {
             self.outcome.wrong.push(what);
         }
+        self.gather_evidence();
         assert!(records.iter().any(|r| r.kind() == "agent_stopped"), "the agent did not stop in order");
         self.outcome
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Flags, Image, Node, NodeId, Tree};
-use crate::core::ids::ProcKey;
+use crate::core::ids::{Ns, ProcKey};
 use crate::core::input::Birth;
 use crate::core::records::ProcView;
 
@@ -18,6 +18,8 @@ pub struct Known {
     pub masters: BTreeSet<ProcKey>,
     /// Who had left its group on purpose.
     pub left: BTreeSet<ProcKey>,
+    /// Who runs a younger image is none of those whom anybody has looked at.
+    pub until: Ns,
 }
 
 /// Who is above a process, as far as it was kept.
@@ -26,6 +28,8 @@ struct Line<'b> {
     dead: Vec<&'b Birth>,
     /// The next live one, if all below it are remembered.
     top: Option<NodeId>,
+    /// Among the dead ones is one of whom nobody knows what it was.
+    hidden: bool,
 }
 
 impl Tree {
@@ -36,10 +40,15 @@ impl Tree {
         // By start: parents have their image before their children ask for it.
         living.sort_unstable_by_key(|(key, _)| (key.start_ns, key.tgid));
         let mut tombstones = BTreeMap::new();
+        let mut hidden = BTreeSet::new();
         for (key, id) in living {
             self[id].flags.left |= known.left.contains(&key);
             let Some(&birth) = book.get(&key) else { continue };
             let line = self.line(birth, &book, known);
+            let is_hidden = line.hidden || line.top.is_some_and(|top| hidden.contains(&top));
+            if is_hidden {
+                hidden.insert(id);
+            }
             let above = line
                 .dead
                 .iter()
@@ -49,9 +58,10 @@ impl Tree {
             if above.is_some() {
                 self.set_born_of(id, above);
             }
-            self[id].flags.lineage_unknown = birth.dumped || above.is_none();
-            // Whose birth the kernel has seen was not orphaned before anybody looked.
-            self[id].flags.born_in_sight = !birth.dumped;
+            self[id].flags.lineage_unknown = birth.dumped || above.is_none() || is_hidden;
+            // Whose birth the kernel has seen was not orphaned before anybody looked; unless those that it came of were born and
+            // died when nobody did.
+            self[id].flags.born_in_sight = !birth.dumped && !is_hidden;
             self[id].flags.execed = birth.execed;
             self[id].birth_session = birth.birth_session;
             if let Some(image) = self.image_of(id, birth) {
@@ -77,7 +87,7 @@ impl Tree {
     }
 
     fn line<'b>(&self, birth: &Birth, book: &BTreeMap<ProcKey, &'b Birth>, known: &Known) -> Line<'b> {
-        let (mut dead, mut top, mut up) = (Vec::new(), None, birth.parent);
+        let (mut dead, mut top, mut up) = (Vec::<&Birth>::new(), None, birth.parent);
         while let Some(key) = up
             && dead.len() < book.len()
         {
@@ -97,8 +107,9 @@ impl Tree {
             None => 0,
         };
         let top = top.filter(|_| remembered == dead.len());
+        let hidden = dead[remembered..].iter().any(|b| b.key.start_ns.max(b.exec_at) > known.until);
         dead.truncate(remembered);
-        Line { dead, top }
+        Line { dead, top, hidden }
     }
 
     /// Whether a process, or one above it in its lineage, was a master.
