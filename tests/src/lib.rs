@@ -12,6 +12,7 @@
 #![allow(clippy::print_stderr, reason = "what a failed test left is printed for whoever has to find out why")]
 
 pub mod agent;
+pub mod bench;
 pub mod browser;
 pub mod cgroup;
 pub mod config;

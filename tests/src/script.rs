@@ -32,6 +32,10 @@ pub enum Op {
     Setsid,
     /// `PR_SET_CHILD_SUBREAPER`.
     Subreaper(bool),
+    /// `PR_SET_PDEATHSIG`: a TERM when the parent dies.
+    DeathSignal,
+    /// Ask every so many milliseconds whether the parent is still the same, and exit when it is not.
+    WatchParent(u64),
     /// Overwrite the command line in place as setproctitle does: this text, a space, the token.
     Title(String),
     /// `PR_SET_NAME`.

@@ -583,31 +583,3 @@ fn an_empty_drain_does_not_put_off_the_second_look() {
     println!("worst from wait(2) to the input: {worst:?}");
     assert!(worst < Duration::from_millis(250));
 }
-
-/// What the programs cost. Run alone, in release, with `--ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn cost() {
-    let mut stream = Stream::open(DEFAULT_RING_BYTES);
-    let _counting = aya::sys::enable_stats(aya::sys::Stats::RunTime).unwrap();
-    let mut round = |name: &str, work: &dyn Fn()| {
-        let before = stream.probes.stats().unwrap();
-        let started = Instant::now();
-        let mut inputs = 0;
-        for _ in 0..20 {
-            work();
-            stream.events.drain(|_| inputs += 1);
-        }
-        println!("{name}: {inputs} inputs in {:?}", started.elapsed());
-        stream.probes.tasks().unwrap();
-        for (before, after) in before.iter().zip(stream.probes.stats().unwrap()) {
-            let (runs, time) = (after.runs - before.runs, after.time - before.time);
-            let each = time.as_nanos() / u128::from(runs.max(1));
-            println!("  {:14} {runs:7} runs, {each:5} ns each, {} missed", after.name, after.missed);
-        }
-    };
-    // Forked by a small process: a fork of this one copies the page tables of the ring buffer, which is most of the time.
-    let subshells = "i=0; while [ $i -lt 500 ]; do (:); i=$((i+1)); done";
-    round("fork and exit", &|| _ = Command::new("/bin/sh").args(["-c", subshells]).status().unwrap());
-    round("spawn", &|| (0..50).for_each(|_| _ = Command::new("/bin/true").status().unwrap()));
-}

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod build;
 mod drill;
 mod fuzz;
@@ -40,6 +41,8 @@ enum Task {
     Test(test::Args),
     /// Run real worker frameworks under load, kill their masters, and print what became of the jobs.
     Drill(drill::Args),
+    /// Measure what reaper costs on this machine: tables, and JSON in target/bench.
+    Bench(bench::Args),
     /// Run the tests against a real kernel on other kernels, in virtual machines, and print what became of each.
     Vm(vm::Args),
     /// Run storms, restarts and losses against the agent for a while, and report what became of everybody.
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Task::Run(args) => run::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Drill(args) => drill::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::Vm(args) => vm::run(&args),
         Task::Soak(args) => soak::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),

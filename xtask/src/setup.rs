@@ -296,7 +296,7 @@ fn debian_llvm(llvm: u32) -> [String; 3] {
 }
 
 /// Installs packages as root; for anybody else the error is the one command to run.
-fn apt_install(packages: &[String]) -> Result<()> {
+pub(crate) fn apt_install(packages: &[String]) -> Result<()> {
     // --no-remove: these packages conflict with Debian's other Rust packages, which somebody else may need.
     let options = ["install", "--yes", "--no-install-recommends", "--no-remove"];
     if !sh::is_root() {

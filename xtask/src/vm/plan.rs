@@ -15,13 +15,14 @@ const PACKAGE: &str = "reaper-tests";
 /// Runs the tests inside.
 pub(super) const GUEST: &str = "guest";
 /// Files of tests that make no sense in a small machine with an emulated CPU.
-const OUTSIDE: [(&str, &str); 5] = [
+const OUTSIDE: [(&str, &str); 4] = [
+    ("bench", "measures"),
     ("drills", "real frameworks"),
     ("drills_php", "real frameworks"),
-    ("latency", "measures"),
-    ("sampler_cost", "measures"),
     ("soak", "a minute of a fast machine"),
 ];
+/// Programs that no test in there starts.
+const UNUSED: [&str; 2] = ["bench", "reaper"];
 
 /// A test: its file's name, and its own in there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,7 +107,10 @@ impl Plan {
             let (name, kind) = (artifact.target.name, artifact.target.kind);
             if kind.contains(&TargetKind::Test) && OUTSIDE.iter().all(|(outside, _why)| *outside != name) {
                 self.files.push((name, program.into()));
-            } else if kind.contains(&TargetKind::Bin) && !artifact.profile.test && name != "reaper" {
+            } else if kind.contains(&TargetKind::Bin)
+                && !artifact.profile.test
+                && !UNUSED.contains(&name.as_str())
+            {
                 self.programs.push((name, program.into()));
             }
         }

@@ -32,7 +32,9 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, wait, waitpid};
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::{ForkResult, Pid, User, alarm, execv, execve, mkfifo, setgid, setgroups, setsid, setuid};
+use nix::unistd::{
+    ForkResult, Pid, User, alarm, execv, execve, getppid, mkfifo, setgid, setgroups, setsid, setuid,
+};
 use procfs::process::Process;
 use reaper_tests::script::{DIR, LEDGER, LIFETIME_S, Op, PROGRAM};
 
@@ -94,6 +96,13 @@ impl Actor {
                 setsid().unwrap();
             }
             Op::Subreaper(on) => prctl::set_child_subreaper(*on).unwrap(),
+            Op::DeathSignal => prctl::set_pdeathsig(Signal::SIGTERM).unwrap(),
+            Op::WatchParent(ms) => {
+                let parent = getppid();
+                while getppid() == parent {
+                    self.doze(None, Some(now_ns() + ms * 1_000_000));
+                }
+            }
             Op::Title(text) => self.title(text),
             Op::Comm(name) => prctl::set_name(&cstring(OsStr::new(name))).unwrap(),
             Op::Busy(ms) => {

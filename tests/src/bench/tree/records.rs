@@ -1,0 +1,158 @@
+//! Records as the kernel programs write them.
+
+use reaper::core::ids::{Ns, ProcKey};
+use reaper_common::{self as wire, COMM_LEN, adopter, kind};
+use zerocopy::IntoBytes as _;
+
+use super::host::{Host, PAUSE};
+
+/// The bytes of one.
+pub(super) type Record = [u8];
+
+/// So many programs run at once.
+const AT_ONCE: u64 = 16;
+
+/// What is executed.
+pub(super) struct Image {
+    pub(super) comm: &'static str,
+    pub(super) filename: &'static str,
+    pub(super) argv: Vec<String>,
+    pub(super) uid: u32,
+    pub(super) session: u32,
+}
+
+/// Short-lived programs, one after the other.
+pub(super) struct Stream {
+    spawners: Vec<ProcKey>,
+    first_pid: u32,
+    now: Ns,
+    born: u64,
+    dead: u64,
+    births: Vec<Ns>,
+}
+
+/// One after the other in one piece of memory, as in the ring buffer.
+#[derive(Default)]
+pub(super) struct Records {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Records {
+    fn push(&mut self, record: &Record) {
+        self.bytes.extend_from_slice(record);
+        self.ends.push(self.bytes.len());
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Record> {
+        let begins = [0].into_iter().chain(self.ends.iter().copied());
+        begins.zip(&self.ends).map(|(begin, &end)| &self.bytes[begin..end])
+    }
+}
+
+impl Stream {
+    pub(super) fn new(host: &Host) -> Self {
+        let spawners = (0..16).map(|n| host.spawner(n)).collect();
+        let (first_pid, now) = (host.first_free_pid(), host.now());
+        Self { spawners, first_pid, now, born: 0, dead: 0, births: Vec::new() }
+    }
+
+    /// So many programs: the records of their births and images, and as many deaths.
+    pub(super) fn next(&mut self, lives: usize) -> Records {
+        let mut records = Records::default();
+        self.births.resize(AT_ONCE as usize, 0);
+        for _ in 0..lives {
+            self.now += PAUSE;
+            if self.born - self.dead == AT_ONCE {
+                records.push(&exit(self.now, self.key(self.dead)));
+                self.dead += 1;
+            }
+            self.births[(self.born % AT_ONCE) as usize] = self.now;
+            let (key, spawner) = (self.key(self.born), self.spawners[(self.born % 16) as usize]);
+            records.push(&fork(self.now, key, spawner));
+            records.push(&exec(self.now + PAUSE / 2, key, &image(self.born)));
+            self.born += 1;
+        }
+        records
+    }
+
+    /// Pids come round, as on every host.
+    fn key(&self, life: u64) -> ProcKey {
+        let tgid = self.first_pid + u32::try_from(life % 20_000).unwrap();
+        ProcKey { tgid, start_ns: self.births[(life % AT_ONCE) as usize] }
+    }
+}
+
+fn image(life: u64) -> Image {
+    let file = format!("/var/log/app/{life}.log");
+    Image {
+        comm: "gzip",
+        filename: "/usr/bin/gzip",
+        argv: vec!["gzip".into(), "-9".into(), file],
+        uid: 0,
+        session: 1,
+    }
+}
+
+fn header(kind: u32, at: Ns) -> wire::Header {
+    wire::Header { kind, boot_ns: at, ..wire::Header::default() }
+}
+
+fn proc_of(key: ProcKey) -> wire::Proc {
+    wire::Proc { tgid: key.tgid, start_ns: key.start_ns, ..wire::Proc::default() }
+}
+
+fn comm_of(name: &str) -> [u8; COMM_LEN] {
+    let mut comm = [0; COMM_LEN];
+    comm[..name.len()].copy_from_slice(name.as_bytes());
+    comm
+}
+
+/// A birth. The child has its parent's name until it execs.
+pub(super) fn fork(at: Ns, child: ProcKey, parent: ProcKey) -> Vec<u8> {
+    let record = wire::Fork {
+        header: header(kind::FORK, at),
+        child: proc_of(child),
+        parent: proc_of(parent),
+        comm: comm_of("collector"),
+        uid: 33,
+        sid: parent.tgid,
+        ..wire::Fork::default()
+    };
+    record.as_bytes().to_vec()
+}
+
+/// A new image.
+pub(super) fn exec(at: Ns, key: ProcKey, image: &Image) -> Vec<u8> {
+    let argv: Vec<u8> = image.argv.iter().flat_map(|argument| argument.bytes().chain([0])).collect();
+    let record = wire::Exec {
+        header: header(kind::EXEC, at),
+        proc: proc_of(key),
+        comm: comm_of(image.comm),
+        uid: image.uid,
+        sid: image.session,
+        filename_len: u16::try_from(image.filename.len()).unwrap(),
+        argv_len: u16::try_from(argv.len()).unwrap(),
+        ..wire::Exec::default()
+    };
+    let mut bytes = record.as_bytes().to_vec();
+    bytes.extend_from_slice(image.filename.as_bytes());
+    bytes.extend_from_slice(&argv);
+    bytes
+}
+
+fn exit(at: Ns, key: ProcKey) -> Vec<u8> {
+    let record = wire::Exit {
+        header: header(kind::EXIT, at),
+        proc: proc_of(key),
+        adopter: wire::Proc { tgid: 1, start_ns: 1, ..wire::Proc::default() },
+        adopter_kind: adopter::KNOWN,
+        comm: comm_of("gzip"),
+        ..wire::Exit::default()
+    };
+    record.as_bytes().to_vec()
+}

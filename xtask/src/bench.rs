@@ -1,0 +1,85 @@
+//! `cargo xtask bench`: what reaper costs, as root. The benchmarks themselves are in the crate `tests`.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::Path,
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context as _, Result};
+
+mod core;
+
+use crate::{build, run::as_root, setup, sh};
+
+/// A program that does nothing, for the cost of starting one.
+const NOTHING: &str = "fn main() {}\n";
+
+/// Tools that watch processes, by the names of their programs, which are those of Debian's packages.
+const OTHERS: [&str; 2] = ["forkstat", "bpftrace"];
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Names of benchmarks, `--all`, `--rounds N`, `--short`; without any they are listed. `core [--save]` stands by itself.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
+}
+
+/// Builds the agent and the benchmarks, optimised, and runs them; their exit status is this task's.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    if args.args.first().is_some_and(|arg| arg == "core") {
+        return core::run(args.args.iter().any(|arg| arg == "--save"));
+    }
+    let root = as_root()?;
+    let toolchain = setup::ensure()?;
+    let agent = build::agent(&toolchain, build::Profile::RELEASE)?;
+    let mut cargo = sh::cargo();
+    cargo.args(["build", "--release", "--package", "reaper-tests", "--bins"]);
+    toolchain.apply(&mut cargo);
+    sh::run(&mut cargo)?;
+    let folder = agent.parent().context("the agent is in no folder")?;
+    build_nothing(folder)?;
+    if args.args.iter().any(|arg| arg == "host" || arg == "--all") {
+        install_others();
+    }
+    let bench = folder.join("bench");
+    let mut command = match root.split_first() {
+        None => Command::new(&bench),
+        Some((program, options)) => {
+            let mut command = Command::new(program);
+            command.args(options).arg(&bench);
+            command
+        }
+    };
+    command.current_dir(sh::root()).args(&args.args).env("REAPER_BIN", agent);
+    let status = command.status().with_context(|| format!("cannot start {}", bench.display()))?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What reaper is compared with. Whatever cannot be had is left out, and the table says so.
+fn install_others() {
+    let missing: Vec<String> =
+        OTHERS.iter().filter(|tool| sh::on_path(tool).is_none()).map(ToString::to_string).collect();
+    if !missing.is_empty()
+        && let Err(error) = setup::apt_install(&missing)
+    {
+        eprintln!("bench: measured without {}: {error:#}", missing.join(" and "));
+    }
+}
+
+/// A static program beside the others. Where the C library cannot be linked statically there is none, and no figure of it.
+fn build_nothing(folder: &Path) -> Result<()> {
+    let program = folder.join("nothing");
+    if program.exists() {
+        return Ok(());
+    }
+    let source = folder.join("nothing.rs");
+    fs::write(&source, NOTHING).with_context(|| format!("cannot write {}", source.display()))?;
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--edition", "2024", "-C", "opt-level=2", "-C", "target-feature=+crt-static", "-o"]);
+    if let Err(error) = sh::run(rustc.arg(&program).arg(&source)) {
+        eprintln!("bench: no static program to start: {error:#}");
+    }
+    Ok(())
+}
