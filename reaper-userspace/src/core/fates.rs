@@ -108,9 +108,9 @@ impl Core {
         if self.tree[id].is_kernel_thread() || self.bereaved.contains_key(&key) {
             return;
         }
-        let rules = self.rules.clone();
+        let (rules, line) = (self.rules.clone(), who.cmdline());
         for (g, group) in rules.groups.iter().enumerate() {
-            let fits = group.master.matches(who);
+            let fits = group.master.matches_line(who, &line);
             if !self.members.is_master(key, g) {
                 if fits {
                     self.consider_for_throne(now, id, g);

@@ -96,11 +96,19 @@ impl Core {
             session: exec.session,
             cgroups: Vec::new(),
         };
-        let rules = self.rules.clone();
-        let likely = |g: &super::rules::Group| exec.truncated || g.master.might_match(&who);
-        if rules.groups.iter().any(|g| likely(g) && (exec.truncated || g.master.needs_proc())) {
+        let line = who.cmdline();
+        let mut likely = self
+            .rules
+            .groups
+            .iter()
+            .filter(|g| exec.truncated || g.master.might_match_line(&who, &line))
+            .peekable();
+        if likely.peek().is_none() {
+            return;
+        }
+        if exec.truncated || likely.any(|g| g.master.needs_proc()) {
             self.effects.push_back(Effect::Identify(exec.key));
-        } else if rules.groups.iter().any(likely) {
+        } else {
             self.consider(exec.at, id, &who);
             if !self.members.reigns(exec.key).is_empty() {
                 // The path that it was exec'd by may be another name of its executable.

@@ -92,6 +92,11 @@ pub struct Matcher {
 impl Matcher {
     /// Whether a process is meant.
     pub fn matches(&self, who: &Identity) -> bool {
+        self.matches_line(who, &who.cmdline())
+    }
+
+    /// The same, for whoever asks many: the joined command line is the caller's.
+    pub fn matches_line(&self, who: &Identity, line: &str) -> bool {
         let Self { cmdline, exe, comm, uid, cgroup, unit } = self;
         let on_cgroup = |globs: &Option<Vec<GlobMatcher>>| {
             globs.as_ref().is_none_or(|g| who.cgroups.iter().any(|c| g.iter().any(|g| g.is_match(&**c))))
@@ -101,15 +106,20 @@ impl Matcher {
             && exe.as_ref().is_none_or(|g| g.is_match(&*who.exe))
             && on_cgroup(cgroup)
             && on_cgroup(unit)
-            && cmdline.as_ref().is_none_or(|r| r.is_match(&who.cmdline()))
+            && cmdline.as_ref().is_none_or(|r| r.is_match(line))
     }
 
     /// Whether a process may be meant, as far as exec tells: executable and cgroup are not looked at.
     pub fn might_match(&self, who: &Identity) -> bool {
+        self.might_match_line(who, &who.cmdline())
+    }
+
+    /// The same, for whoever asks many: the joined command line is the caller's.
+    pub fn might_match_line(&self, who: &Identity, line: &str) -> bool {
         let Self { cmdline, exe: _, comm, uid, cgroup: _, unit: _ } = self;
         uid.is_none_or(|uid| uid == who.uid)
             && comm.as_ref().is_none_or(|g| g.is_match(&*who.comm))
-            && cmdline.as_ref().is_none_or(|r| r.is_match(&who.cmdline()))
+            && cmdline.as_ref().is_none_or(|r| r.is_match(line))
     }
 
     /// The patterns as they were written: two matchers with the same source mean the same processes.

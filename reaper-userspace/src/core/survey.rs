@@ -251,13 +251,13 @@ impl Core {
         {
             return;
         }
-        let key = self.tree[id].key();
+        let (key, line) = (self.tree[id].key(), who.cmdline());
         let groups: Vec<GroupId> = self
             .group_ids()
             .filter(|&g| {
                 let group = &self.rules.groups[g];
-                group.worker.as_ref().is_some_and(|w| w.matches(who))
-                    && !group.master.matches(who)
+                group.worker.as_ref().is_some_and(|w| w.matches_line(who, &line))
+                    && !group.master.matches_line(who, &line)
                     && !self.members.is_master(key, g)
                     && self.members.live_master_above(&self.tree, id, g).is_none()
             })

@@ -8,6 +8,7 @@
 //!
 //! Not here: groups, masters, orphans. Whoever knows those marks nodes as [`Node::tracked`].
 
+mod id;
 mod links;
 mod merge;
 mod node;
@@ -22,18 +23,15 @@ use super::container;
 use super::ids::{Ns, ProcKey};
 use super::input::{Death, Exec, Exit, Fork, Identity, Parent};
 use super::records::ProcView;
+pub use id::NodeId;
 pub use merge::MergeReport;
-use node::Flags;
+use node::{Flags, Moment};
 pub use node::{Image, Node};
 pub use recall::Known;
 
 /// A generation of tracked dead ancestors longer than this is cut short: a worker that forks its successor for ever
 /// must not be remembered for ever.
 const TOMBSTONES_IN_A_ROW: usize = 32;
-
-/// Where a process is in the tree. Valid until the process is buried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NodeId(u32);
 
 /// What an exit changed.
 #[derive(Debug)]
@@ -85,15 +83,13 @@ impl Tree {
     /// A dead process that is still kept. Rarely asked for: when a child is born to it, or when records were lost.
     pub fn find_dead(&self, key: ProcKey) -> Option<NodeId> {
         let dead = |(_, n): &(usize, &Node)| n.flags.dead && n.key == key;
-        #[expect(clippy::cast_possible_truncation, reason = "see `insert`")]
-        self.nodes.iter().find(dead).map(|(id, _)| NodeId(id as u32))
+        self.nodes.iter().find(dead).map(|(index, _)| NodeId::of(index))
     }
 
     /// The youngest of the dead that are still kept and had this pid.
     pub fn find_dead_pid(&self, tgid: u32) -> Option<NodeId> {
         let dead = self.nodes.iter().filter(|(_, n)| n.flags.dead && n.key.tgid == tgid);
-        #[expect(clippy::cast_possible_truncation, reason = "see `insert`")]
-        dead.max_by_key(|(_, n)| n.key.start_ns).map(|(id, _)| NodeId(id as u32))
+        dead.max_by_key(|(_, n)| n.key.start_ns).map(|(index, _)| NodeId::of(index))
     }
 
     /// Every live process, in no particular order.
@@ -149,13 +145,22 @@ impl Tree {
         });
         let lineage_unknown = inherited.is_none();
         let (image, argv, exe, place, tracked) = inherited.unwrap_or_else(|| {
-            (Arc::new(Image { exec_at: 0, session: fork.session }), Arc::from([]), Arc::from(""), None, false)
+            (
+                Arc::new(Image { exec_at: 0, session: fork.session }),
+                Arc::default(),
+                Arc::default(),
+                None,
+                false,
+            )
         });
-        let id = known.unwrap_or_else(|| self.insert(Node::new(fork.child, fork.comm.clone())));
+        // Nearly always its mother's, and then there is one text for all of them.
+        let comm =
+            mother.map(|m| &self[m].comm).filter(|comm| **comm == fork.comm).unwrap_or(&fork.comm).clone();
+        let id = known.unwrap_or_else(|| self.insert(Node::new(fork.child, comm.clone(), image.clone())));
         let node = &mut self[id];
         node.flags =
             Flags { kernel_thread: fork.kernel_thread, tracked, lineage_unknown, ..Flags::default() };
-        node.comm = fork.comm.clone();
+        node.comm = comm;
         node.uid = fork.uid;
         node.birth_session = fork.session;
         node.session = fork.session;
@@ -178,22 +183,23 @@ impl Tree {
     /// A new image. A process that was not known is taken up, its lineage unknown. `None` if its pid is another's by
     /// now.
     pub fn exec(&mut self, exec: &Exec) -> Option<NodeId> {
+        let image = Arc::new(Image { exec_at: exec.at, session: exec.session });
         let id = match self.find(exec.key) {
             Some(known) => known,
             None if self.is_free(exec.key) => {
                 let id = self.insert(Node {
                     birth_session: exec.session,
                     flags: Flags { lineage_unknown: true, ..Flags::default() },
-                    ..Node::new(exec.key, exec.comm.clone())
+                    ..Node::new(exec.key, exec.comm.clone(), image.clone())
                 });
                 self.unsettle(id);
                 id
             }
             None => return None,
         };
-        self.change_image(id, Arc::new(Image { exec_at: exec.at, session: exec.session }));
+        self.change_image(id, image);
         let node = &mut self[id];
-        node.argv = exec.argv.clone().into();
+        node.argv = exec.argv.as_slice().into();
         node.exe = exec.filename.clone();
         node.comm = exec.comm.clone();
         node.uid = exec.uid;
@@ -227,7 +233,7 @@ impl Tree {
         }
         self.live.remove(&exit.key.tgid);
         self[node].flags.dead = true;
-        self[node].death = Some(Death { at: exit.at, status: exit.status });
+        self[node].moment = Moment::Died(Death { at: exit.at, status: exit.status });
         Some(Exited { node, parent, moved, adopter, namespace_dies: exit.adopter == Parent::NamespaceDies })
     }
 
@@ -268,7 +274,7 @@ impl Tree {
             node.comm = who.comm.clone();
         }
         if !same(&node.argv, &who.argv) {
-            node.argv = who.argv.clone().into();
+            node.argv = who.argv.as_slice().into();
         }
         if !who.exe.is_empty() && node.exe != who.exe {
             node.exe = who.exe.clone();
@@ -315,6 +321,9 @@ impl Tree {
     /// Marks a process, and with it all that descend from it and are alive, as belonging to a group.
     pub fn track(&mut self, id: NodeId) {
         self[id].flags.tracked = true;
+        if self[id].heirs_of_line == 0 {
+            return;
+        }
         // Not its children in the kernel's sense only: some may have lost an intermediate before it was known for a master.
         for descendant in self.live().filter(|&l| self.lineage(l).any(|up| up == id)).collect::<Vec<_>>() {
             self[descendant].flags.tracked = true;
@@ -346,7 +355,7 @@ impl Tree {
     /// Its parent has exited as the parents of daemons do: if it is in another session than `session` when it is looked at
     /// until then, or for the first time after, it has left.
     pub fn mark_parting(&mut self, id: NodeId, session: u32, at: Ns, until: Ns) {
-        self[id].parting = Some((session, until));
+        self[id].moment = Moment::Parting { session, until };
         self[id].part(at);
     }
 
@@ -378,11 +387,7 @@ impl Tree {
 
     fn insert(&mut self, node: Node) -> NodeId {
         let tgid = node.key.tgid;
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "pid_max is 2^22: a slab of processes stays far below 2^32"
-        )]
-        let id = NodeId(self.nodes.insert(node) as u32);
+        let id = NodeId::of(self.nodes.insert(node));
         self.live.insert(tgid, id);
         id
     }
@@ -407,18 +412,5 @@ impl Tree {
             self[child].birth_session = session;
             self.set_born_of(child, Some(mother));
         }
-    }
-}
-
-impl std::ops::Index<NodeId> for Tree {
-    type Output = Node;
-    fn index(&self, id: NodeId) -> &Node {
-        &self.nodes[id.0 as usize]
-    }
-}
-
-impl std::ops::IndexMut<NodeId> for Tree {
-    fn index_mut(&mut self, id: NodeId) -> &mut Node {
-        &mut self.nodes[id.0 as usize]
     }
 }

@@ -105,7 +105,7 @@ impl Tree {
     pub(super) fn forget_from(&mut self, id: NodeId) {
         let mut next = Some(id);
         while let Some(id) = next.filter(|&id| self[id].flags.dead && self[id].heirs_of_line == 0) {
-            let node = self.nodes.remove(id.0 as usize);
+            let node = self.nodes.remove(id.index());
             if node.flags.tracked {
                 self.forgotten.push(node.key);
             }

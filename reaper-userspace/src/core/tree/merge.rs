@@ -32,18 +32,18 @@ impl Tree {
                 self[known].flags.doubtful = false;
                 self[known].flags.reaper = task.reaper;
             } else if self.is_free(task.key) {
+                let image = Arc::new(Image { exec_at: 0, session: task.session });
                 self.insert(Node {
                     uid: task.uid,
                     birth_session: task.session,
                     session: task.session,
-                    image: Arc::new(Image { exec_at: 0, session: task.session }),
                     flags: Flags {
                         kernel_thread: task.kernel_thread,
                         reaper: task.reaper,
                         lineage_unknown: true,
                         ..Flags::default()
                     },
-                    ..Node::new(task.key, task.comm.clone())
+                    ..Node::new(task.key, task.comm.clone(), image)
                 });
                 report.added += 1;
             }
@@ -118,7 +118,7 @@ impl Tree {
         self.is_free(key).then(|| {
             self.insert(Node {
                 flags: Flags { lineage_unknown: true, doubtful: true, provisional: true, ..Flags::default() },
-                ..Node::new(key, Arc::from(""))
+                ..Node::new(key, Arc::default(), Arc::new(Image { exec_at: 0, session: 0 }))
             })
         })
     }

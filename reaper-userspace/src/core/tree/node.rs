@@ -46,14 +46,23 @@ pub struct Node {
     pub(super) birth_session: u32,
     /// The session it was last seen in.
     pub(super) session: u32,
-    /// It may be a daemon in the making: the session that it has to be out of, and until when.
-    pub(super) parting: Option<(u32, Ns)>,
     /// How often /proc was asked for its parent in vain.
     pub(super) parent_asked: u8,
     /// When its identity was last read from /proc; 0 is never.
     pub checked_at: Ns,
-    pub(super) death: Option<Death>,
+    pub(super) moment: Moment,
     pub(super) flags: Flags,
+}
+
+/// What only some processes have, and none of them both.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Moment {
+    /// Nothing of the kind.
+    None,
+    /// It may be a daemon in the making: the session that it has to be out of, and until when.
+    Parting { session: u32, until: Ns },
+    /// When and how it died.
+    Died(Death),
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -102,7 +111,10 @@ impl Node {
     }
     /// When and how it died, if it did.
     pub fn death(&self) -> Option<Death> {
-        self.death
+        match self.moment {
+            Moment::Died(death) => Some(death),
+            Moment::None | Moment::Parting { .. } => None,
+        }
     }
     /// Whether it is a kernel thread.
     pub fn is_kernel_thread(&self) -> bool {
@@ -146,7 +158,10 @@ impl Node {
     }
     /// If it may be a daemon in the making: the session that it has to be out of, and until when.
     pub fn parting(&self) -> Option<(u32, Ns)> {
-        self.parting
+        match self.moment {
+            Moment::Parting { session, until } => Some((session, until)),
+            Moment::None | Moment::Died(_) => None,
+        }
     }
     /// Whether it was dead when the agent started, and is known from what the kernel has kept.
     pub fn is_recalled(&self) -> bool {
@@ -186,14 +201,14 @@ impl Node {
 impl Node {
     /// Leaves, if it was about to and is in another session by now.
     pub(super) fn part(&mut self, at: Ns) {
-        let Some((session, until)) = self.parting else { return };
+        let Moment::Parting { session, until } = self.moment else { return };
         self.flags.left |= self.session != session;
         if self.flags.left || at > until {
-            self.parting = None;
+            self.moment = Moment::None;
         }
     }
 
-    pub(super) fn new(key: ProcKey, comm: Arc<str>) -> Self {
+    pub(super) fn new(key: ProcKey, comm: Arc<str>, image: Arc<Image>) -> Self {
         Self {
             key,
             parent: None,
@@ -204,18 +219,17 @@ impl Node {
             line_since: key.start_ns,
             heirs_of_line: 0,
             same_image_children: 0,
-            image: Arc::new(Image { exec_at: 0, session: 0 }),
-            argv: Arc::from([]),
-            exe: Arc::from(""),
+            image,
+            argv: Arc::default(),
+            exe: Arc::default(),
             comm,
             place: None,
             uid: 0,
             birth_session: 0,
             session: 0,
-            parting: None,
             parent_asked: 0,
             checked_at: 0,
-            death: None,
+            moment: Moment::None,
             flags: Flags::default(),
         }
     }

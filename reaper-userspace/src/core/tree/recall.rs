@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Flags, Image, Node, NodeId, Tree};
+use super::{Flags, Image, Moment, Node, NodeId, Tree};
 use crate::core::ids::{Ns, ProcKey};
 use crate::core::input::Birth;
 use crate::core::records::ProcView;
@@ -82,8 +82,7 @@ impl Tree {
 
     /// Every process, those included that are dead and remembered.
     pub fn all(&self) -> impl Iterator<Item = NodeId> + '_ {
-        #[expect(clippy::cast_possible_truncation, reason = "see `insert`")]
-        self.nodes.iter().map(|(id, _)| NodeId(id as u32))
+        self.nodes.iter().map(|(index, _)| NodeId::of(index))
     }
 
     fn line<'b>(&self, birth: &Birth, book: &BTreeMap<ProcKey, &'b Birth>, known: &Known) -> Line<'b> {
@@ -132,7 +131,7 @@ impl Tree {
         let node = Node {
             birth_session: birth.birth_session,
             session: birth.birth_session,
-            death: birth.death,
+            moment: birth.death.map_or(Moment::None, Moment::Died),
             flags: Flags {
                 dead: true,
                 tracked: true,
@@ -142,10 +141,9 @@ impl Tree {
                 left: known.left.contains(&birth.key),
                 ..Flags::default()
             },
-            ..Node::new(birth.key, Arc::from(""))
+            ..Node::new(birth.key, Arc::default(), Arc::new(Image { exec_at: 0, session: 0 }))
         };
-        #[expect(clippy::cast_possible_truncation, reason = "see `insert`")]
-        let id = NodeId(self.nodes.insert(node) as u32);
+        let id = NodeId::of(self.nodes.insert(node));
         tombstones.insert(birth.key, id);
         self.set_born_of(id, above);
         if let Some(image) = self.image_of(id, birth) {
