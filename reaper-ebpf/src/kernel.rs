@@ -282,6 +282,60 @@ impl Task {
     }
 }
 
+/// `struct task_struct` as an address only, for loops: its fields are copied.
+///
+/// For every load through a typed pointer the verifier searches all of the kernel's types by name (6.4 and later,
+/// `btf_nested_type_is_trusted`), about a millisecond each, and it goes through a loop as often as the loop may run.
+#[derive(Clone, Copy)]
+pub(crate) struct Distant(usize);
+
+impl Distant {
+    #[inline(always)]
+    pub(crate) fn of(task: Task) -> Self {
+        Self(task.0 as usize)
+    }
+
+    /// See [`Task::real_parent`].
+    #[inline(always)]
+    pub(crate) fn real_parent(self) -> Option<Self> {
+        let parent: usize = probe(field(self.0, offset!(task_real_parent)))?;
+        (parent != 0).then_some(Self(parent))
+    }
+
+    /// See [`Pid::level`].
+    #[inline(always)]
+    pub(crate) fn level(self) -> Option<u32> {
+        let pid: usize = probe(field(self.0, offset!(task_thread_pid)))?;
+        probe(field(pid, offset!(pid_level)))
+    }
+
+    /// See [`Task::tgid`].
+    #[inline(always)]
+    pub(crate) fn tgid(self) -> Option<u32> {
+        probe(field(self.0, offset!(task_tgid)))
+    }
+
+    /// See [`Signal::is_child_subreaper`] and [`Signal::live`].
+    #[inline(always)]
+    pub(crate) fn is_live_subreaper(self) -> Option<bool> {
+        let signal: usize = probe(field(self.0, offset!(task_signal)))?;
+        let bit = offset!(signal_is_child_subreaper_bit);
+        let byte: u8 = probe(field(signal, bit >> 3))?;
+        if byte & (1 << (bit & 7)) == 0 {
+            return Some(false);
+        }
+        Some(probe::<i32>(field(signal, offset!(signal_live)))? > 0)
+    }
+
+    /// See [`Task::process`].
+    #[inline(always)]
+    pub(crate) fn process(self) -> Option<Proc> {
+        let leader: usize = probe(field(self.0, offset!(task_group_leader)))?;
+        let start_ns = probe(field(leader, offset!(task_start_boottime)))?;
+        Some(Proc { start_ns, tgid: self.tgid()?, _pad: 0 })
+    }
+}
+
 /// `struct signal_struct`: what the threads of a process share.
 #[derive(Clone, Copy)]
 #[repr(transparent)]

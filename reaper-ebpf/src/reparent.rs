@@ -7,7 +7,7 @@
 
 use reaper_common::{ANCESTORS_MAX, Proc, adopter};
 
-use crate::kernel::Task;
+use crate::kernel::{Distant, Task};
 
 /// An answer: one of [`adopter`], and the process if it is [`adopter::KNOWN`].
 #[derive(Clone, Copy)]
@@ -75,20 +75,26 @@ enum Found {
 /// The nearest live subreaper above `dying` in the pid namespace of that level.
 #[inline(always)]
 fn subreaper_above(dying: Task, level: u32) -> Found {
-    let mut at = dying;
+    let mut at = Distant::of(dying);
     for _ in 0..ANCESTORS_MAX {
         let Some(ancestor) = at.real_parent() else {
             return Found::GaveUp;
         };
         at = ancestor;
-        let (Some(pid), Some(signal)) = (at.thread_pid(), at.signal()) else {
+        let Some(its_level) = at.level() else {
             return Found::GaveUp;
         };
-        if pid.level() != level || at.tgid() == 0 {
+        let Some(tgid) = at.tgid() else {
+            return Found::GaveUp;
+        };
+        if its_level != level || tgid == 0 {
             return Found::No;
         }
-        if signal.is_child_subreaper() && signal.live() > 0 {
-            return Found::Yes(at.process());
+        let Some(adopts) = at.is_live_subreaper() else {
+            return Found::GaveUp;
+        };
+        if adopts {
+            return at.process().map_or(Found::GaveUp, Found::Yes);
         }
     }
     Found::GaveUp
