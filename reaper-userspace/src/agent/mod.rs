@@ -7,6 +7,7 @@
 mod answers;
 pub mod client;
 mod grip;
+mod heap;
 mod intake;
 mod kept;
 mod lookout;
@@ -108,6 +109,7 @@ struct About {
 impl Agent {
     /// Checks the host, loads and attaches the programs, dumps all processes. When it returns, the tree is complete.
     pub fn start(settings: Settings, config: Config) -> anyhow::Result<Self> {
+        heap::keep_small();
         preflight::require()?;
         let log = EventLog::open(&config.agent.log, config.agent.log_max_size, config.agent.log_keep)?;
         let socket = Socket::bind(&config.agent.socket, Peers { group: config.agent.socket_group })?;
