@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,7 +11,8 @@ use reaper::kernel::Pins;
 
 use crate::config::Config;
 use crate::log::{self, Record};
-use crate::process::{PATIENCE, Proc, Signal, comes_true};
+use crate::manager::Manager;
+use crate::process::{PATIENCE, Proc, Signal, comes_true, wait_until};
 use crate::scene::{Scene, build_folder};
 
 /// How long an agent may take to load its programs: the verifier is slow on a machine that does much else.
@@ -26,6 +26,7 @@ pub struct Agent {
     log: PathBuf,
     stderr: PathBuf,
     state: PathBuf,
+    manager: Manager,
     keeps_pins: bool,
 }
 
@@ -77,9 +78,7 @@ impl Agent {
     #[track_caller]
     pub fn launch(scene: &Scene, config: &Config, mut command: Command) -> Self {
         let notify = scene.path(&format!("{}.notify", config.name()));
-        let _ = fs::remove_file(&notify);
-        let notices = UnixDatagram::bind(&notify).unwrap();
-        notices.set_nonblocking(true).unwrap();
+        let manager = Manager::bind(&notify);
         let stderr = scene.path(&format!("{}.stderr", config.name()));
         let child = command
             .env("NOTIFY_SOCKET", &notify)
@@ -91,19 +90,25 @@ impl Agent {
             .unwrap();
         let held = Proc::of_child(&child).unwrap();
         let (log, state) = (config.log.clone(), config.state.clone());
-        let agent = Self { child, held, log, stderr, state, keeps_pins: false };
-        let mut said = String::new();
+        let agent = Self { child, held, log, stderr, state, manager, keeps_pins: false };
         let ready = comes_true(STARTUP, || {
-            let mut buffer = [0; 4096];
-            while let Ok(length) = notices.recv(&mut buffer) {
-                said.push_str(&String::from_utf8_lossy(&buffer[..length]));
-                said.push('\n');
-            }
-            said.lines().any(|l| l == "READY=1") || !agent.held.is_alive()
+            agent.told().iter().any(|line| line == "READY=1") || !agent.held.is_alive()
         });
+        let said = agent.told();
         assert!(agent.held.is_alive(), "the agent died before it was ready; it told systemd {said:?}");
         assert!(ready, "the agent is not ready after {STARTUP:?}; it told systemd {said:?}");
         agent
+    }
+
+    /// What it has told the service manager, line by line.
+    pub fn told(&self) -> Vec<String> {
+        self.manager.told()
+    }
+
+    /// Waits until it has told the service manager so.
+    #[track_caller]
+    pub fn wait_told(&self, what: &str, fits: impl Fn(&[String]) -> bool) {
+        wait_until(&format!("the service manager is told: {what}"), || fits(&self.told()));
     }
 
     /// The agent's process.

@@ -19,6 +19,7 @@ pub mod config;
 pub mod drill;
 pub mod log;
 pub mod loopback;
+pub mod manager;
 pub mod process;
 pub mod scene;
 pub mod script;

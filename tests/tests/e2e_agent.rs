@@ -48,6 +48,36 @@ fn an_interrupt_is_a_clean_stop() {
 }
 
 #[test]
+fn the_service_manager_is_told() {
+    let scene = Scene::new();
+    let config = Config::new(&scene);
+    let mut command = run_command(&scene, &config, &[]);
+    command.env("WATCHDOG_USEC", "300000");
+    let agent = Agent::launch(&scene, &config, command);
+    let count = |told: &[String], what: &str| told.iter().filter(|line| *line == what).count();
+    agent.wait_told("that the loop turns", |told| count(told, "WATCHDOG=1") >= 3);
+    assert!(agent.told().contains(&"STATUS=enforce, groups: 1".to_owned()), "{:?}", agent.told());
+
+    // Whatever came of the reload, it is over.
+    let file = scene.path("agent.toml");
+    let good = fs::read_to_string(&file).unwrap();
+    for (number, text) in [(2, "group = 1\n"), (3, good.as_str())] {
+        fs::write(&file, text).unwrap();
+        agent.reload();
+        agent.wait_told("READY after a reload", |told| count(told, "READY=1") == number);
+        let told = agent.told();
+        assert_eq!(count(&told, "RELOADING=1"), number - 1, "{told:?}");
+        let last = told.iter().rposition(|line| line == "RELOADING=1").unwrap();
+        assert!(told[last + 1].starts_with("MONOTONIC_USEC="), "{told:?}");
+        assert!(count(&told[last..], "READY=1") == 1, "{told:?}");
+    }
+    assert_eq!(agent.records().iter().filter(|r| r.kind() == "config_rejected").count(), 1);
+    agent.process().signal(Signal::TERM);
+    assert!(agent.process().wait_gone(PATIENCE));
+    assert_eq!(agent.told().last().unwrap(), "STOPPING=1");
+}
+
+#[test]
 fn arguments_override_the_configuration() {
     let scene = Scene::new();
     let written = Config::new(&scene);

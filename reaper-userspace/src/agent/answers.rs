@@ -1,9 +1,11 @@
-//! What the loop answers to whoever asks on the status socket: what it knows at that moment, copied as cheaply as possible.
+//! What the loop answers to whoever asks on the status socket, and to Prometheus: what it knows at that moment, copied as
+//! cheaply as possible.
 
 use super::protocol::{Answer, MasterView, OVERVIEW_SHOWN, Overview, Request, Status, no_such_group};
 use super::{Agent, version};
 use crate::clock;
 use crate::core::Core;
+use crate::metrics::{self, Facts};
 
 impl Agent {
     pub(super) fn answer(&self, request: &Request) -> Answer {
@@ -37,6 +39,24 @@ impl Agent {
             counters: self.core.counters(),
             boot_ns: clock::now(),
         }
+    }
+
+    pub(super) fn answer_metrics(&mut self, ask: metrics::Ask) {
+        let Some((_, metrics)) = &mut self.metrics else { return };
+        let programs = self.probes.stats().unwrap_or_else(|e| {
+            tracing::warn!("what the kernel programs cost is not known: {e}");
+            Vec::new()
+        });
+        let facts = Facts {
+            core: &self.core,
+            events: self.core.events(),
+            programs: &programs,
+            log_lost: self.log.lost(),
+            log_failures: self.log.failures(),
+            log_failing: self.log.failing().is_some(),
+        };
+        let page = metrics.page(clock::now(), ask.format, &facts);
+        ask.answer(page);
     }
 }
 

@@ -14,6 +14,7 @@ mod lookout;
 pub mod peers;
 pub mod preflight;
 pub mod protocol;
+mod service;
 mod settings;
 pub mod snapshot;
 pub mod socket;
@@ -41,7 +42,7 @@ use crate::event_log::{EventLog, LogTarget};
 use crate::freeze::FireError;
 use crate::idle::Sampler;
 use crate::kernel::{Events, Probes};
-use crate::metrics::{self, Facts, Metrics};
+use crate::metrics::{self, Metrics};
 use crate::procfs;
 use crate::recording::Recorder;
 use crate::signal::SignalError;
@@ -49,6 +50,7 @@ use grip::Grip;
 use intake::Intake;
 use lookout::Lookout;
 use peers::Peers;
+use service::Service;
 pub use settings::{DEFAULT_CONFIG, Settings};
 use socket::Socket;
 use state::{State, StateDir};
@@ -74,6 +76,7 @@ pub struct Agent {
     events: Events,
     log: EventLog,
     socket: Socket,
+    service: Service,
     /// What Prometheus reads, and who asks for it; `None` if nobody is to.
     metrics: Option<(metrics::Server, Metrics)>,
     state_dir: StateDir,
@@ -144,6 +147,7 @@ impl Agent {
             events,
             log,
             socket,
+            service: Service::of_environment(),
             metrics,
             state_dir,
             state,
@@ -180,8 +184,10 @@ impl Agent {
         tokio::pin!(programs_log);
         let stdout = self.logs_to_stdout.then(watch_stdout).flatten();
         tokio::pin!(shutdown);
+        self.say_ready();
         loop {
             let settled = self.settle(TURN);
+            self.service.turned(clock::now());
             if self.reader_gone {
                 return Ok(());
             }
@@ -394,6 +400,7 @@ impl Agent {
     }
 
     fn reload(&mut self) {
+        self.service.reloading();
         match self.settings.load() {
             Ok(config) => {
                 tracing::info!("configuration reloaded from {}", config.file);
@@ -412,9 +419,11 @@ impl Agent {
                 self.record(Event::ConfigRejected { file: self.about.config.clone(), errors });
             }
         }
+        self.say_ready();
     }
 
     fn stop(mut self) -> anyhow::Result<()> {
+        self.service.stopping();
         let About { kernel, config, mode } = &self.about;
         let (kernel, config, mode) = (kernel.clone(), config.clone(), mode.clone());
         self.record(Event::AgentStopped { version: version(), kernel, config, mode });
@@ -425,6 +434,12 @@ impl Agent {
         let About { kernel, config, mode } = &self.about;
         let (kernel, config, mode) = (kernel.clone(), config.clone(), mode.clone());
         self.record(Event::AgentStarted { version: version(), kernel, config, mode });
+    }
+
+    /// That it is in force, and what: a configuration that was rejected leaves the one before it.
+    fn say_ready(&mut self) {
+        let groups = self.core.status().len();
+        self.service.ready(&format!("{}, groups: {groups}", self.about.mode));
     }
 
     fn record(&mut self, mut event: Event) {
@@ -458,25 +473,7 @@ impl Agent {
     }
 
     fn next_deadline(&self) -> Option<Ns> {
-        [self.core.next_deadline(), self.resync_at].into_iter().flatten().min()
-    }
-
-    fn answer_metrics(&mut self, ask: metrics::Ask) {
-        let Some((_, metrics)) = &mut self.metrics else { return };
-        let programs = self.probes.stats().unwrap_or_else(|e| {
-            tracing::warn!("what the kernel programs cost is not known: {e}");
-            Vec::new()
-        });
-        let facts = Facts {
-            core: &self.core,
-            events: self.core.events(),
-            programs: &programs,
-            log_lost: self.log.lost(),
-            log_failures: self.log.failures(),
-            log_failing: self.log.failing().is_some(),
-        };
-        let page = metrics.page(clock::now(), ask.format, &facts);
-        ask.answer(page);
+        [self.core.next_deadline(), self.resync_at, self.service.due()].into_iter().flatten().min()
     }
 }
 

@@ -95,10 +95,6 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
         let hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
         let agent = Agent::start(settings, config)?;
-        // Fails only if systemd asked for it and cannot be told: then it will say so itself.
-        if let Err(e) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-            tracing::warn!("cannot tell systemd that the agent is ready: {e}");
-        }
         agent
             .run(hangup, async {
                 tokio::select! {
