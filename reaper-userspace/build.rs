@@ -52,6 +52,12 @@ fn build(toolchain: &str) -> Result<()> {
         env::set_var("CARGO_PROFILE_RELEASE_LTO", "off");
         env::set_var("CARGO_PROFILE_RELEASE_DEBUG", "2");
     }
+    // The objects name their sources, for whoever reads what the kernel's verifier says: not by where they lie on this machine.
+    // SAFETY: as above.
+    unsafe {
+        env::set_var("CARGO_UNSTABLE_TRIM_PATHS", "true");
+        env::set_var("CARGO_PROFILE_RELEASE_TRIM_PATHS", "all");
+    }
     aya_build::build_ebpf(
         [Package { name: NAME, root_dir: "../reaper-ebpf", ..Package::default() }],
         Toolchain::Custom(toolchain),

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod build;
+mod dist;
 mod drill;
 mod fuzz;
 mod lint;
@@ -51,6 +52,8 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Make the README's pictures anew: docs/pictures.
     Pictures,
+    /// Make everything that is handed out: a static binary, packages, an image, lists and checksums, in target/dist.
+    Dist(dist::Args),
     /// Formatting, clippy, the dependencies' licences and sources, and `tidy`.
     Lint,
     /// Check this repository's own rules, which no linter knows.
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Task::Soak(args) => soak::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Pictures => drill::run_program("pictures", &[], build::Profile::DEBUG),
+        Task::Dist(args) => dist::run(&args),
         Task::Lint => lint::run(),
         Task::Tidy => tidy::run(),
     };

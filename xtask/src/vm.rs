@@ -20,15 +20,20 @@ use crate::{run::as_root, setup, sh, test::Counts};
 mod apt;
 mod image;
 mod kernel;
+pub(crate) mod package;
 mod plan;
 mod qemu;
 mod report;
+mod rootfs;
 
 use image::Image;
 use kernel::{KERNELS, Kernel};
 use plan::{GUEST, Plan};
-use qemu::Qemu;
+use qemu::{Machine, Qemu};
 use report::{Outcome, Report, Said};
+
+/// The kernel's messages are for whoever looks for a reason; a panic ends the machine.
+const KERNEL_ARGS: &str = "console=ttyS0 panic=-1 oops=panic rdinit=/guest -- /plan";
 
 /// How long all tests may take on one kernel.
 const LONGEST: Duration = Duration::from_secs(90 * 60);
@@ -117,7 +122,9 @@ fn matrix(plan: &Plan, kernels: &[Which], root: &[&str]) -> Result<Vec<Report>> 
         let (qemu, initrd) = (Qemu::ensure(&folder)?, initrd(plan, &folder)?);
         let one = |(name, kernel): &(&str, PathBuf)| {
             let console = folder.join(format!("{name}.console"));
-            look_on(name, plan, |each| qemu.boot(kernel, &initrd, &console, LONGEST, each))
+            let (initrd, console) = (&initrd, &console);
+            let machine = Machine { kernel, initrd, args: KERNEL_ARGS, console, longest: LONGEST };
+            look_on(name, plan, |each| qemu.boot(&machine, each))
         };
         // A machine has one CPU, and its time does not depend on how much of ours it gets.
         let at_once = thread::available_parallelism().map_or(1, NonZero::get);

@@ -118,7 +118,7 @@ impl Apt {
 }
 
 /// Where this machine's apt finds Debian.
-fn mirror(folder: &Path) -> Result<String> {
+pub(super) fn mirror(folder: &Path) -> Result<String> {
     if let Ok(mirror) = env::var(MIRROR_ENV) {
         return Ok(mirror);
     }

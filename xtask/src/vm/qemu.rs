@@ -31,8 +31,17 @@ const MEMORY: &str = "2048";
 /// slow the emulation is, and a wait is over at once. Else a busy host would make everything late in there, and the agent
 /// lets go of whom it cannot look at in time. Counting wants one CPU: two would wait for each other's turns.
 const CLOCK: &str = "shift=1,sleep=off";
-/// The kernel's messages are for whoever looks for a reason; a panic ends the machine.
-const KERNEL_ARGS: &str = "console=ttyS0 panic=-1 oops=panic rdinit=/guest -- /plan";
+/// What a machine starts with.
+pub(super) struct Machine<'a> {
+    pub(super) kernel: &'a Path,
+    pub(super) initrd: &'a Path,
+    /// The kernel's command line.
+    pub(super) args: &'a str,
+    /// The file for what the kernel says.
+    pub(super) console: &'a Path,
+    /// It is ended after that.
+    pub(super) longest: Duration,
+}
 
 /// A QEMU that starts.
 pub(super) struct Qemu {
@@ -76,22 +85,16 @@ impl Qemu {
         version.is_ok_and(|status| status.success())
     }
 
-    /// Runs a machine until it switches itself off, and hands on every line that it says. It is ended after `longest`.
-    pub(super) fn boot(
-        &self,
-        kernel: &Path,
-        initrd: &Path,
-        console: &Path,
-        longest: Duration,
-        mut each: impl FnMut(&str),
-    ) -> Result<()> {
+    /// Runs a machine until it switches itself off, and hands on every line that it says.
+    pub(super) fn boot(&self, machine: &Machine<'_>, mut each: impl FnMut(&str)) -> Result<()> {
+        let Machine { kernel, initrd, args, console, longest } = *machine;
         let deadline = Instant::now() + longest;
         fs::write(console, "").with_context(|| format!("cannot write {}", console.display()))?;
         let mut command = self.command();
         command.args(["-accel", "tcg", "-icount", CLOCK, "-cpu", "max", "-smp", "1", "-m", MEMORY]);
         command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
         command.arg("-serial").arg(format!("file:{}", console.display())).args(["-serial", "stdio"]);
-        command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd).args(["-append", KERNEL_ARGS]);
+        command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd).args(["-append", args]);
         let mut machine = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
