@@ -16,6 +16,7 @@ use crate::profiles;
 mod agent;
 mod diagnostic;
 mod group;
+mod names;
 mod overlap;
 mod patterns;
 mod protect;

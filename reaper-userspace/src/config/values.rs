@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use nix::unistd::{Group, User};
 use toml::de::DeValue;
 
 use super::diagnostic::nearest;
+use super::names;
 use super::reader::{Cx, Node, describe};
 use crate::core::ids::Ns;
 use crate::core::rules::{Endpoint, Signal};
@@ -177,12 +177,12 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
 
 /// A user by name or number.
 pub(super) fn user(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<u32> {
-    id(cx, node, "user", |name| User::from_name(name).map(|user| Some(user?.uid.as_raw())))
+    id(cx, node, "user", names::user)
 }
 
 /// A group of users by name or number.
 pub(super) fn group(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<u32> {
-    id(cx, node, "group", |name| Group::from_name(name).map(|group| Some(group?.gid.as_raw())))
+    id(cx, node, "group", names::group)
 }
 
 fn id(
