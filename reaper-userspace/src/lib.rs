@@ -9,6 +9,7 @@ pub mod cmd;
 pub mod config;
 pub mod confine;
 pub mod core;
+pub mod diagnostics;
 pub mod event_log;
 pub mod freeze;
 pub mod idle;

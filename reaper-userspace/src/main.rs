@@ -1,25 +1,17 @@
 //! The `reaper` binary: parse, run, and turn the outcome into an exit status.
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use reaper::cli::Cli;
-use reaper::cmd;
-use tracing_subscriber::EnvFilter;
+use reaper::{cmd, diagnostics};
 
 /// Usage, or it could not run (see the contract).
 const COULD_NOT_RUN: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal() && cli.color.enabled())
-        .with_target(false)
-        .init();
+    diagnostics::init(cli.color.enabled());
     match cmd::dispatch(cli) {
         Ok(code) => code,
         Err(error) => {
