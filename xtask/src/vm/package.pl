@@ -14,5 +14,5 @@ if ($ARGV[0] eq 'master') {
     open my $file, '>', 'worker.pid' or die "worker.pid: $!";
     print $file $$;
     close $file;
-    accept my $work, $listening;
+    accept(my $work, $listening);
 }
