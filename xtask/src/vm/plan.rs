@@ -15,10 +15,11 @@ const PACKAGE: &str = "reaper-tests";
 /// Runs the tests inside.
 pub(super) const GUEST: &str = "guest";
 /// Files of tests that make no sense in a small machine with an emulated CPU.
-const OUTSIDE: [(&str, &str); 4] = [
+const OUTSIDE: [(&str, &str); 5] = [
     ("bench", "measures"),
     ("drills", "real frameworks"),
     ("drills_php", "real frameworks"),
+    ("journal", "a shell with mounts of its own"),
     ("soak", "a minute of a fast machine"),
 ];
 /// Programs that no test in there starts.
