@@ -20,7 +20,7 @@ use super::membership::{GroupId, Reign};
 use super::orphan::{Orphan, Phase, Progress};
 use super::records::{Event, ProcView};
 use super::rules::{Group, Matcher, Signal};
-use super::schedule::{SETTLE, Timer};
+use super::schedule::Timer;
 use super::tree::{Known, NodeId};
 
 /// What one agent leaves to the next.
@@ -165,8 +165,7 @@ impl Core {
                 .map(|m| m.key)
                 .collect(),
             left: memory.left.iter().copied().collect(),
-            // A master is known when it has had time to take its title.
-            until: unwatched_since.saturating_sub(SETTLE),
+            until: unwatched_since,
         };
         let tombstones = self.tree.recall(&births, &known);
         for master in memory.masters {

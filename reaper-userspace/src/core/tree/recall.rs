@@ -10,6 +10,7 @@ use super::{Flags, Image, Moment, Node, NodeId, Tree};
 use crate::core::ids::{Ns, ProcKey};
 use crate::core::input::Birth;
 use crate::core::records::ProcView;
+use crate::core::schedule::SETTLE;
 
 /// What was known of processes besides their births.
 #[derive(Debug, Default)]
@@ -18,7 +19,7 @@ pub struct Known {
     pub masters: BTreeSet<ProcKey>,
     /// Who had left its group on purpose.
     pub left: BTreeSet<ProcKey>,
-    /// Who runs a younger image is none of those whom anybody has looked at.
+    /// Until then everybody was looked at.
     pub until: Ns,
 }
 
@@ -106,7 +107,9 @@ impl Tree {
             None => 0,
         };
         let top = top.filter(|_| remembered == dead.len());
-        let hidden = dead[remembered..].iter().any(|b| b.key.start_ns.max(b.exec_at) > known.until);
+        // Who has taken its title is known for what it is.
+        let is_young = |b: &&Birth| b.key.start_ns.max(b.exec_at).saturating_add(SETTLE) > known.until;
+        let hidden = birth.key.start_ns >= known.until && dead[remembered..].iter().any(is_young);
         dead.truncate(remembered);
         Line { dead, top, hidden }
     }
