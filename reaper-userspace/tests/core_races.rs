@@ -546,3 +546,23 @@ fn what_its_mother_was_may_have_been_lost() {
     assert!(host.kernel.is_alive(helper) && host.kernel.is_alive(known) && host.kernel.is_alive(master));
     rest(host);
 }
+
+#[test]
+fn a_daemon_that_its_master_adopts_is_an_heir_when_that_one_goes() {
+    let mut host = Host::running(rules(vec![beta()]));
+    let master = spawn(&mut host, 0, MASTER_B);
+    host.kernel.become_subreaper(master);
+    let other = spawn(&mut host, master, WORKER_B);
+    let middle = host.kernel.fork(master, Birth::Plain).unwrap();
+    host.kernel.setsid(middle);
+    let daemon = host.kernel.fork(middle, Birth::Plain).unwrap();
+    host.kernel.exit(middle, 0);
+    host.pump();
+    assert_eq!(count(&host, |e| matches!(e, Event::Spared { because: SparedBecause::Adopted, .. })), 1);
+    host.kernel.exit(master, 0);
+    host.wait(5_000 * MS);
+    assert!(host.kernel.is_alive(daemon), "a master was stopped");
+    assert!(!host.kernel.is_alive(other));
+    assert_eq!(count(&host, |e| matches!(e, Event::Heir { .. })), 1);
+    rest(host);
+}

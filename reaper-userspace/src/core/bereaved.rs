@@ -7,7 +7,7 @@
 use super::ids::{MS, Ns, ProcKey, SECOND};
 use super::input::Identity;
 use super::membership::GroupId;
-use super::records::{HeirBecause, ProcView};
+use super::records::ProcView;
 use super::rules::Group;
 
 /// How long a process may take to leave its session after its parent's exit (design, section 2).
@@ -76,13 +76,14 @@ impl Bereaved {
         }
     }
 
-    /// Decides, as far as that is possible at `now`. `walked_off` says whether it,
+    /// Decides, as far as that is possible at `now`. A `daemon` left its parent as daemons do, and a master adopted it then. `walked_off` says whether it,
     /// or whom it descends from, made a session of its own and exec'd below the master of a group.
     pub fn decide(
         &self,
         now: Ns,
         who: &Identity,
         groups: &[Group],
+        daemon: bool,
         walked_off: impl Fn(GroupId) -> bool,
     ) -> Fate {
         let matching = |g: &GroupId| groups[*g].master.matches(who);
@@ -97,7 +98,8 @@ impl Bereaved {
         let (mut heir, mut orphan, mut left) = (Vec::new(), Vec::new(), Vec::new());
         for &g in &self.groups {
             let group = &groups[g];
-            if self.direct && self.execed && self.lost_masterships.contains(&g) && group.master.matches(who) {
+            let inherits = self.direct && self.execed && self.lost_masterships.contains(&g);
+            if (inherits || daemon) && group.master.matches(who) {
                 heir.push(g);
                 continue;
             }
@@ -135,13 +137,5 @@ impl Bereaved {
         let end = self.since.saturating_add(DETACH_WITHIN);
         let at = now.saturating_add(pause);
         if now < end { at.min(end) } else { at.min(now.saturating_add(SECOND)) }
-    }
-}
-
-/// How a process came to be an heir.
-pub fn heir_because(fate: &Fate) -> HeirBecause {
-    match fate {
-        Fate::Detached(_) => HeirBecause::Session,
-        Fate::Open | Fate::Decided { .. } => HeirBecause::Exec,
     }
 }

@@ -1,6 +1,6 @@
 //! What /proc says decides: who is a master, who is an heir, who is an orphan.
 
-use super::bereaved::{self, Bereaved, Fate};
+use super::bereaved::{Bereaved, Fate};
 use super::effect::Effect;
 use super::ids::{MS, Ns, ProcKey, SECOND};
 use super::input::{Identified, Identity};
@@ -247,15 +247,17 @@ impl Core {
             return self.consider_as_master(now, id, who, false);
         }
         let walked_off = |g| self.walked_off(id, g);
-        let fate = bereaved.decide(now, who, &self.rules.groups, walked_off);
+        let daemon = self.adopted.get(&key).is_some_and(|&session| session != who.session);
+        let fate = bereaved.decide(now, who, &self.rules.groups, daemon, walked_off);
         match &fate {
             Fate::Open => self.look_again(now, bereaved),
             Fate::Detached(heir_of) => self.detach(now, id, &bereaved, heir_of),
             Fate::Decided { heir, orphan, left } => {
+                let because = if daemon { HeirBecause::Session } else { HeirBecause::Exec };
                 for &g in heir {
                     self.say_overlap(now, id, g, who);
                     let of = bereaved.lost.clone().unwrap_or_default();
-                    self.succeed(now, id, g, of, bereaved::heir_because(&fate));
+                    self.succeed(now, id, g, of, because);
                 }
                 if !left.is_empty() {
                     for &g in left {

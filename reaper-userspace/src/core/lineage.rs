@@ -141,7 +141,7 @@ impl Core {
         self.note_parting(exit, &exited);
         let before = self.bereaved.len();
         if self.view != View::Clear || exit.status == Exit::UNSEEN {
-            self.tree.hide_lineages_below(&exited);
+            self.tree.miss(&exited);
         }
         let namespace_died = exited.namespace_dies || self.tree[node].is_doomed();
         if namespace_died {
@@ -250,6 +250,9 @@ impl Core {
                 continue;
             }
             if groups.is_empty() {
+                if let Some(session) = exec_session.filter(|_| direct && exited.adopter.is_some()) {
+                    self.adopted.insert(key, session);
+                }
                 if direct {
                     self.tell_adopted(exit.at, id, exited, masterships);
                 }
@@ -307,7 +310,9 @@ impl Core {
     pub(super) fn bereave_below(&mut self, now: Ns, id: NodeId, cause: &Bereaved) {
         for below in self.tree.descendants(id) {
             let key = self.tree[below].key();
-            let groups = self.masterless_in(below);
+            // Of another group it may be the job of one that is an orphan already.
+            let mut groups = self.masterless_in(below);
+            groups.retain(|g| cause.groups.contains(g));
             if groups.is_empty() {
                 continue;
             }

@@ -63,6 +63,8 @@ pub struct Core {
     orphans: BTreeMap<ProcKey, Orphan>,
     /// Who died detached before anybody knew who had adopted it: if that was its master, it had not left after all.
     parted: BTreeMap<ProcKey, Vec<GroupId>>,
+    /// Who lost its parent as daemons do and was adopted by its own master: the session that a daemon is out of.
+    adopted: BTreeMap<ProcKey, u32>,
     /// Members of groups that somebody has asked to stop: with which signals, and who sent each.
     asked: BTreeMap<ProcKey, BTreeMap<i32, u32>>,
     survey: Survey,
@@ -139,6 +141,7 @@ impl Core {
             bereaved: BTreeMap::new(),
             orphans: BTreeMap::new(),
             parted: BTreeMap::new(),
+            adopted: BTreeMap::new(),
             asked: BTreeMap::new(),
             survey: Survey::default(),
             schedule: Schedule::default(),
@@ -323,6 +326,7 @@ impl Core {
     fn forget_process(&mut self, key: ProcKey) {
         self.bereaved.remove(&key);
         self.asked.remove(&key);
+        self.adopted.remove(&key);
         self.schedule.cancel(Timer::Bereaved(key));
         self.schedule.cancel(Timer::Orphan(key));
         self.schedule.cancel(Timer::Unsettled(key));

@@ -212,8 +212,12 @@ impl Core {
         let below = || self.tree.lineage(id).take_while(|&up| Some(up) != master).find(dead);
         let lost = master.filter(dead).or_else(below);
         let view = lost.map(|up| self.tree.view(up));
-        let death = lost.and_then(|up| self.tree[up].death());
-        let since = death.map_or(now, |death| death.at.max(node.key().start_ns));
+        let died = |up: NodeId| self.tree[up].death().map(|death| death.at);
+        // One of those between may have been its master, and may have died while the dump was taken.
+        let between = self.tree.lineage(id).take_while(|&up| Some(up) != master);
+        let missed = between.filter(|&up| self.tree[up].was_missed()).map(|up| died(up).unwrap_or(now));
+        let since = lost.and_then(died).map(|at| missed.fold(at, Ns::max));
+        let since = since.map_or(now, |at| at.max(node.key().start_ns));
         // Or while the dump was taken, and that was told.
         if let Some((session, until)) = node.parting() {
             let since = until.saturating_sub(DETACH_WITHIN);

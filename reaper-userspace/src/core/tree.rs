@@ -335,10 +335,12 @@ impl Tree {
         self[id].flags.born_in_sight = true;
     }
 
-    /// Somebody of no group died while not everybody was known: it may have been anything, unseen. Of those below it, who was
-    /// not born in sight may have had a master.
-    pub fn hide_lineages_below(&mut self, exited: &Exited) {
-        if self[exited.node].flags.tracked || self[exited.node].heirs_of_line == 0 {
+    /// Somebody died while not everybody was known: it may have been a master, unseen. Of those below it, who was not born in sight
+    /// may be its worker.
+    pub fn miss(&mut self, exited: &Exited) {
+        let flags = &mut self[exited.node].flags;
+        flags.missed = true;
+        if flags.tracked || self[exited.node].heirs_of_line == 0 {
             return;
         }
         for id in self.live().filter(|&l| self.lineage(l).any(|up| up == exited.node)).collect::<Vec<_>>() {

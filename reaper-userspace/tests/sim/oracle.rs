@@ -67,6 +67,8 @@ struct Life {
     birth_session: u32,
     /// The one that it was last seen in: by a look, its own records, or its children's births.
     session: u32,
+    /// Its parent exited as those of daemons do: the session that a daemon is out of, also if its own master adopted it.
+    left_in: Option<u32>,
     /// Its parent exited as those of daemons do, below nobody known: in another session, seen in time, it has left.
     parting: Option<(u32, Ns)>,
     had_two: bool,
@@ -296,6 +298,9 @@ impl Oracle {
         let maybe_alone = seems_alone && gap;
         let session = self.lives[dead].image.session;
         let adopter = adopter.and_then(|a| self.by_key.get(&a).copied());
+        if let (&[child], true) = (&children[..], alone) {
+            self.lives[child].left_in = Some(session);
+        }
         self.note_parting(exit, dead, &children, seems_alone, adopter);
         self.lives[dead].alive = false;
         self.lives[dead].died = exit.at;
@@ -539,7 +544,9 @@ impl Oracle {
                 return;
             }
         }
-        let verdict = if loss.child_of_master && self.lives[id].execed && group.master.matches(who) {
+        let daemon = self.lives[id].left_in.is_some_and(|session| session != who.session);
+        let inherits = loss.child_of_master && self.lives[id].execed;
+        let verdict = if (inherits || daemon) && group.master.matches(who) {
             Verdict::Heir
         } else {
             match &group.worker {
@@ -770,7 +777,10 @@ impl Oracle {
         if shot.unnoticed_loss {
             return self.judge_step(shot, g, group);
         }
-        check(life.reigns.is_empty() || life.exec_missed, "it is a master or an heir")?;
+        // Looked at before the one above it, in a gap: both seemed to be masters.
+        let below_another = |&g: &G| life.blurred && self.master_above(id, g);
+        let reigns = life.reigns.keys().any(|g| !below_another(g));
+        check(!reigns || life.exec_missed, "it is a master or an heir")?;
         let since = self.orphaned_since(id, g, group, &shot.who)?;
         let overdue = group.stop.deadline > 0 && shot.at >= since + group.stop.deadline;
         let quiet = shot.idle_since.is_some_and(|t| t + group.idle.quiet <= shot.at);
@@ -965,6 +975,7 @@ impl Life {
             exec_session: None,
             birth_session: 0,
             session: 0,
+            left_in: None,
             parting: None,
             had_two: false,
             kernel_thread: false,

@@ -84,6 +84,8 @@ pub(super) struct Flags {
     pub(super) tracked: bool,
     /// Dead, and its exit was not told: the kernel has kept it while no agent ran.
     pub(super) recalled: bool,
+    /// Died when not everybody was known, or when no agent ran: it may have been a master.
+    pub(super) missed: bool,
     /// Left its group on purpose (detached): its lineage ends here.
     pub(super) left: bool,
     /// Was live before the dump and is not in it: dead, unless its exit is still to come.
@@ -166,6 +168,10 @@ impl Node {
     /// Whether it was dead when the agent started, and is known from what the kernel has kept.
     pub fn is_recalled(&self) -> bool {
         self.flags.recalled
+    }
+    /// Whether it died when not everybody was known, or when no agent ran, and may have been a master.
+    pub fn was_missed(&self) -> bool {
+        self.flags.missed
     }
     /// The session it was last seen in: by /proc, or because a record told of it or of a child that it forked.
     pub fn session(&self) -> u32 {

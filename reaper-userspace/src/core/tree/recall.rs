@@ -23,6 +23,15 @@ pub struct Known {
     pub until: Ns,
 }
 
+impl Known {
+    /// Whether a dead process ran something of which nobody knows if it was a master. Who has taken its title is known for what
+    /// it is.
+    fn missed(&self, dead: &Birth) -> bool {
+        let image_since = dead.key.start_ns.max(dead.exec_at);
+        image_since.saturating_add(SETTLE) > self.until && !self.masters.contains(&dead.key)
+    }
+}
+
 /// Who is above a process, as far as it was kept.
 struct Line<'b> {
     /// The dead ones between it and the next live one that are to be remembered, nearest first.
@@ -107,9 +116,7 @@ impl Tree {
             None => 0,
         };
         let top = top.filter(|_| remembered == dead.len());
-        // Who has taken its title is known for what it is.
-        let is_young = |b: &&Birth| b.key.start_ns.max(b.exec_at).saturating_add(SETTLE) > known.until;
-        let hidden = birth.key.start_ns >= known.until && dead[remembered..].iter().any(is_young);
+        let hidden = birth.key.start_ns >= known.until && dead[remembered..].iter().any(|b| known.missed(b));
         dead.truncate(remembered);
         Line { dead, top, hidden }
     }
@@ -139,6 +146,7 @@ impl Tree {
                 dead: true,
                 tracked: true,
                 recalled: true,
+                missed: known.missed(birth),
                 lineage_unknown: birth.dumped,
                 execed: birth.execed,
                 left: known.left.contains(&birth.key),
