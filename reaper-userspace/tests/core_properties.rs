@@ -487,3 +487,17 @@ fn keeps_the_law_when_records_are_lost() {
 fn keeps_the_law_when_agents_come_and_go() {
     keeps_the_law::<RESTARTED>();
 }
+
+/// Batches of long runs in which the law was broken once.
+#[test]
+fn keeps_the_law_where_it_was_broken() {
+    for seed in [1_795_716_827_000_099, 1_795_716_827_000_103] {
+        run_cases::<WHOLE>(BATCH, seed);
+    }
+    for seed in [1_795_716_824_000_045, 1_795_716_824_000_053, 1_795_720_153_000_043] {
+        run_cases::<LOSSY>(BATCH, seed);
+    }
+    for seed in [1_795_716_824_000_001, 1_795_716_824_000_002] {
+        run_cases::<RESTARTED>(BATCH, seed);
+    }
+}

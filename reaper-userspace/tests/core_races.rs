@@ -566,3 +566,34 @@ fn a_daemon_that_its_master_adopts_is_an_heir_when_that_one_goes() {
     assert_eq!(count(&host, |e| matches!(e, Event::Heir { .. })), 1);
     rest(host);
 }
+
+#[test]
+fn a_daemon_of_nobody_stays_one_when_somebody_above_it_becomes_a_master_unseen() {
+    let mut host = Host::running(rules(vec![alpha()]));
+    let top = host.kernel.fork(0, Birth::Plain).unwrap();
+    let above = host.kernel.fork(top, Birth::Plain).unwrap();
+    let middle = spawn(&mut host, above, WORKER_A);
+    host.pump();
+    // A master of those only that it forks from now on.
+    host.kernel.exec(top, MASTER_A);
+    host.pump();
+    let heir = host.kernel.fork(top, Birth::Plain).unwrap();
+    host.kernel.setsid(heir);
+    host.pump();
+    host.kernel.exit(top, 0);
+    host.pump();
+    let daemon = host.kernel.fork(middle, Birth::Plain).unwrap();
+    host.kernel.setsid(daemon);
+    host.kernel.exit(middle, 0);
+    host.collect();
+    host.stream.lossy = true;
+    host.kernel.exec(above, MASTER_A);
+    host.collect();
+    host.stream.lossy = false;
+    host.kernel.fork(0, Birth::Plain).unwrap();
+    host.pump();
+    host.finish_dump();
+    host.wait(5_000 * MS);
+    assert!(host.kernel.is_alive(daemon), "a daemon was stopped");
+    rest(host);
+}

@@ -49,7 +49,11 @@ impl Core {
         let dead = &self.tree[exited.node];
         // A dump shows its children below whoever adopted them, before its exit is told.
         let shown = (self.view != View::Clear).then(|| self.tree.born_to(exited.node));
-        let known = dead.tracked() && !exited.moved.is_empty();
+        // Somebody above it may be a master of others only.
+        let has_master = |g: GroupId| self.members.lineage_master(&self.tree, exited.node, g).is_some();
+        let is_tracked = dead.tracked() && !exited.moved.is_empty();
+        let known = is_tracked
+            && (self.members.ever(dead.key()).next().is_some() || self.group_ids().any(has_master));
         let &[child] = shown.as_deref().unwrap_or(&exited.moved) else { return };
         if known || exit.status != 0 || dead.had_two_of_its_image() || exited.namespace_dies {
             return;

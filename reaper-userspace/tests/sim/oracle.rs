@@ -352,7 +352,9 @@ impl Oracle {
     /// below that one.
     fn note_parting(&mut self, exit: &Exit, dead: Id, children: &[Id], alone: bool, adopter: Option<Id>) {
         let line = |id: Id| std::iter::successors(Some(id), |&up| self.lives[up].mother);
-        let known = line(dead).any(|up| !self.lives[up].crowned.is_empty());
+        let groups = 0..self.rules.groups.len();
+        let known = !self.lives[dead].crowned.is_empty() || { groups }
+            .any(|g| self.strict_lineage_master(dead, g).is_some());
         let &[child] = children else { return };
         let own = adopter
             .filter(|_| exit.adopter != Parent::Unknown)
