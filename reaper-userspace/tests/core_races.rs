@@ -133,10 +133,10 @@ fn an_unnamed_adopter_is_asked_for() {
 
 #[test]
 fn who_was_adopted_has_not_left() {
-    let mut host = Host::running(rules(vec![beta()]));
-    let master = spawn(&mut host, 0, MASTER_B);
+    let mut host = Host::running(rules(vec![alpha()]));
+    let master = spawn(&mut host, 0, MASTER_A);
     host.kernel.become_subreaper(master);
-    let middle = host.kernel.fork(master, Birth::Plain).unwrap();
+    let middle = spawn(&mut host, master, WORKER_A);
     host.pump();
     // It would be a daemon, if its master had not adopted it, which the record does not say.
     host.stream.deep = true;
@@ -549,22 +549,28 @@ fn what_its_mother_was_may_have_been_lost() {
 
 #[test]
 fn a_daemon_that_its_master_adopts_is_an_heir_when_that_one_goes() {
-    let mut host = Host::running(rules(vec![beta()]));
-    let master = spawn(&mut host, 0, MASTER_B);
-    host.kernel.become_subreaper(master);
-    let other = spawn(&mut host, master, WORKER_B);
-    let middle = host.kernel.fork(master, Birth::Plain).unwrap();
-    host.kernel.setsid(middle);
-    let daemon = host.kernel.fork(middle, Birth::Plain).unwrap();
-    host.kernel.exit(middle, 0);
-    host.pump();
-    assert_eq!(count(&host, |e| matches!(e, Event::Spared { because: SparedBecause::Adopted, .. })), 1);
-    host.kernel.exit(master, 0);
-    host.wait(5_000 * MS);
-    assert!(host.kernel.is_alive(daemon), "a master was stopped");
-    assert!(!host.kernel.is_alive(other));
-    assert_eq!(count(&host, |e| matches!(e, Event::Heir { .. })), 1);
-    rest(host);
+    // With a record that says who adopted it, and with one that does not.
+    for deep in [false, true] {
+        let mut host = Host::running(rules(vec![beta()]));
+        let master = spawn(&mut host, 0, MASTER_B);
+        host.kernel.become_subreaper(master);
+        let other = spawn(&mut host, master, WORKER_B);
+        let middle = host.kernel.fork(master, Birth::Plain).unwrap();
+        host.kernel.setsid(middle);
+        let daemon = host.kernel.fork(middle, Birth::Plain).unwrap();
+        host.pump();
+        host.stream.deep = deep;
+        host.kernel.exit(middle, 0);
+        host.wait(1_500 * MS);
+        host.stream.deep = false;
+        assert_eq!(count(&host, |e| matches!(e, Event::Spared { because: SparedBecause::Adopted, .. })), 1);
+        host.kernel.exit(master, 0);
+        host.wait(5_000 * MS);
+        assert!(host.kernel.is_alive(daemon), "a master was stopped");
+        assert!(!host.kernel.is_alive(other));
+        assert_eq!(count(&host, |e| matches!(e, Event::Heir { .. })), 1);
+        rest(host);
+    }
 }
 
 #[test]

@@ -239,7 +239,12 @@ impl Core {
             match self.still_bereaved(id, g, bereaved.adopter_was_unknown) {
                 Ok(true) => bereaved.groups.push(g),
                 Ok(false) => {}
-                Err(because) => self.spare(now, id, g, because),
+                Err(because) => {
+                    if let (SparedBecause::Adopted, Some(session)) = (because, bereaved.exec_session) {
+                        self.adopted.insert(key, session);
+                    }
+                    self.spare(now, id, g, because);
+                }
             }
         }
         if bereaved.groups.is_empty() {
