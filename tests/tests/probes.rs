@@ -481,7 +481,7 @@ fn the_snapshot_is_what_proc_says() {
     let started = Instant::now();
     let tasks = stream.probes.tasks().unwrap();
     println!("{} processes in {:?}", tasks.len(), started.elapsed());
-    let mut compared = 0;
+    let (mut same, mut different) = (0, 0);
     for task in &tasks {
         let pid = task.key.tgid;
         // What came and went meanwhile is not compared.
@@ -498,12 +498,14 @@ fn the_snapshot_is_what_proc_says() {
         };
         let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         if ppid == expected && session == u64::from(task.session) {
-            compared += 1;
+            same += 1;
         } else {
+            // It may have changed between the dump and the look.
+            different += 1;
             println!("{task:?} has parent {ppid} and session {session}, {comm}");
         }
     }
-    assert!(compared * 100 >= tasks.len() * 95, "{compared} of {}", tasks.len());
+    assert!(same > 10 && different * 20 <= same, "{same} as /proc says, {different} not");
     let own = tasks.iter().find(|task| task.key.tgid == own_pid()).unwrap();
     assert!(!own.kernel_thread && own.uid == 0);
     assert!(tasks.iter().any(|task| task.key.tgid == 2 && task.kernel_thread && task.parent == Parent::None));

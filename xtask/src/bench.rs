@@ -16,8 +16,9 @@ use crate::{build, run::as_root, setup, sh};
 /// A program that does nothing, for the cost of starting one.
 const NOTHING: &str = "fn main() {}\n";
 
-/// Tools that watch processes, by the names of their programs, which are those of Debian's packages.
-const OTHERS: [&str; 2] = ["forkstat", "bpftrace"];
+/// Tools that watch processes, and one that makes work: programs, and the packages of Debian that have them.
+const OTHERS: [(&str, &str); 3] =
+    [("forkstat", "forkstat"), ("bpftrace", "bpftrace"), ("perf", "linux-perf")];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -59,12 +60,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 /// What reaper is compared with. Whatever cannot be had is left out, and the table says so.
 fn install_others() {
-    let missing: Vec<String> =
-        OTHERS.iter().filter(|tool| sh::on_path(tool).is_none()).map(ToString::to_string).collect();
-    if !missing.is_empty()
-        && let Err(error) = setup::apt_install(&missing)
-    {
-        eprintln!("bench: measured without {}: {error:#}", missing.join(" and "));
+    for (program, package) in OTHERS.into_iter().filter(|(program, _)| sh::on_path(program).is_none()) {
+        if let Err(error) = setup::apt_install(&[package.to_owned()]) {
+            eprintln!("bench: measured without {program}: {error:#}");
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 use reaper::profiles;
@@ -104,6 +105,12 @@ fn programs_of(pid: i32) -> Result<BTreeSet<u32>> {
         ids.extend(id.and_then(|id| id.trim().parse::<u32>().ok()));
     }
     Ok(ids)
+}
+
+/// Lets this process, and what it starts, have more open files than a login's usual 1,024.
+pub(super) fn many_descriptors() -> Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, most.min(16_384), most)?)
 }
 
 /// As a number to calculate with.

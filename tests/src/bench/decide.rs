@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_gettime};
 use reaper::clock;
 use reaper::core::ids::ProcKey;
@@ -18,7 +17,7 @@ use reaper::procfs::start_ticks;
 use reaper::signal::Held;
 
 use super::Plan;
-use super::cost::nanos;
+use super::cost::{many_descriptors, nanos};
 use super::lives::Lives;
 use super::report::{Cell, Report, Table};
 use crate::process::TICK_NS;
@@ -32,8 +31,7 @@ const DATAGRAMS: u32 = 50_000;
 
 pub(super) fn run(plan: Plan) -> Result<Report> {
     let mut report = Report::new("decide");
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most.min(16_384), most)?;
+    many_descriptors()?;
     report.table(looks(plan)?);
     report.table(watching(plan)?);
     report.note("looks are CPU time of the thread that looks; freezes are wall-clock time, the helper thread's included");

@@ -4,23 +4,20 @@
 //! the figure without any of the same round. So a slow drift of the machine does not look like a difference.
 
 mod watchers;
+mod work;
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
-use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 
 use self::watchers::{Watcher, Watching};
+use self::work::Work;
 use super::Plan;
 use super::cost::{memory_of, nanos, settled_cpu_of};
 use super::lives::{Kind, Lives};
 use super::report::{Cell, Report, Table};
 use super::stats::median;
 use crate::scene::Scene;
-
-/// What is measured: the lives, and then [`MESSAGING`].
-const MESSAGING: &str = "perf bench sched messaging";
 
 /// By watcher and work, a figure for each round: microseconds.
 type Figures = BTreeMap<(Watcher, String), Vec<f64>>;
@@ -48,8 +45,11 @@ pub(super) fn run(plan: Plan) -> Result<Report> {
         }
     }
     let mut works: Vec<String> = kinds.iter().map(|kind| kind.name().to_owned()).collect();
-    if figures.contains_key(&(Watcher::Nobody, MESSAGING.to_owned())) {
-        works.push(MESSAGING.to_owned());
+    for work in Work::ALL {
+        match figures.contains_key(&(Watcher::Nobody, work.name().to_owned())) {
+            true => works.push(work.name().to_owned()),
+            false => report.note(format!("{} is not installed: not measured", work.name())),
+        }
     }
     report.table(slower(&watchers, &works, &figures));
     report.table(themselves(&watchers, &own));
@@ -80,25 +80,13 @@ fn one(watcher: Watcher, kinds: &[Kind], plan: Plan, own: &mut Own) -> Result<Ve
         own.cpu_each.push(nanos(used) / 1_000.0 / (lives * kinds.len()) as f64);
         own.resident.push(memory_of(pid)?.0 as f64 / 1_048_576.0);
     }
-    if let Some(messaging) = messaging(plan)? {
-        micros.push((MESSAGING.to_owned(), messaging));
+    for work in Work::ALL {
+        if let Some(time) = work.done(&scene, plan)? {
+            micros.push((work.name().to_owned(), nanos(time) / 1_000.0));
+        }
     }
     watching.stop()?;
     Ok(micros)
-}
-
-/// Microseconds of perf's own benchmark of the scheduler, which starts 400 processes; `None` without perf.
-fn messaging(plan: Plan) -> Result<Option<f64>> {
-    let loops = if plan.short { "20" } else { "200" };
-    let mut perf = Command::new("perf");
-    perf.args(["bench", "sched", "messaging", "--group", "10", "--nr_loops", loops]);
-    let began = Instant::now();
-    let status = match perf.stdout(Stdio::null()).stderr(Stdio::null()).status() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        status => status.context("cannot start perf")?,
-    };
-    ensure!(status.success(), "perf bench failed: {status}");
-    Ok(Some(nanos(began.elapsed()) / 1_000.0))
 }
 
 fn slower(watchers: &[Watcher], works: &[String], figures: &Figures) -> Table {

@@ -8,25 +8,37 @@
 mod others;
 mod timestamp;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use self::others::{Other, other};
 use self::timestamp::{boot_ns_written, real_minus_boot};
 use super::Plan;
+use super::cost::many_descriptors;
 use super::lives::Lives;
 use super::report::{Cell, Report, Table};
 use super::stats::quantile;
 use crate::agent::Agent;
 use crate::config::Config;
 use crate::log::Record;
-use crate::process::{Proc, Signal, wait_until};
+use crate::process::{Proc, Signal, comes_true, wait_until};
 use crate::scene::Scene;
 use crate::script::{Op, worker};
 
 /// The clock may be adjusted while it is measured by so much, in nanoseconds.
 const CLOCK: u64 = 100_000;
+
+/// How long the workers of one master may live on: longer than any rule takes, and less than they live by themselves.
+const AN_END: Duration = Duration::from_secs(40);
+
+/// Workers of a master, with reaper and with the others, whose times hardly depend on it.
+const WORKERS: ([usize; 4], [usize; 2]) = ([1, 16, 100, 1_000], [1, 100]);
+const FEW: ([usize; 2], [usize; 1]) = ([1, 16], [1]);
+
+/// The first record of each kind about each process.
+struct Firsts<'a>(HashMap<(&'a str, u64, u64), &'a Record>);
 
 /// From the exit of its master, in microseconds.
 struct Death {
@@ -51,12 +63,14 @@ pub(super) fn run(plan: Plan) -> Result<Report> {
         "From the master's exit to the worker's exit",
     ]
     .map(|title| Table::new(title, &columns));
-    let all: &[usize] = if plan.short { &[1, 16] } else { &[1, 16, 100] };
+    let (all, few): (&[usize], &[usize]) =
+        if plan.short { (&FEW.0, &FEW.1) } else { (&WORKERS.0, &WORKERS.1) };
+    many_descriptors()?;
     for host in [Host::Idle, Host::Loaded] {
         for &workers in all {
+            eprintln!("bench: latency: {workers} workers{}", host.suffix());
             let rounds = rounds(plan, host, workers)?;
-            let suffix = if host == Host::Loaded { ", every CPU busy" } else { "" };
-            let name = format!("reaper, {workers}{suffix}");
+            let name = format!("reaper, {workers}{}", host.suffix());
             let fields: [fn(&Death) -> f64; 3] = [|d| d.orphaned, |d| d.signalled, |d| d.gone];
             for (table, field) in tables.iter_mut().zip(fields) {
                 table.row(&name, cells(&rounds, field));
@@ -64,7 +78,8 @@ pub(super) fn run(plan: Plan) -> Result<Report> {
         }
     }
     for rule in Other::ALL {
-        for &workers in all {
+        for &workers in few {
+            eprintln!("bench: latency: {}, {workers} workers", rule.name());
             let rounds = other(rule, workers, plan)?;
             tables[2].row(&format!("{}, {workers}", rule.name()), cells(&rounds, |gone| *gone));
         }
@@ -85,8 +100,8 @@ fn cells<T>(rounds: &[Vec<T>], field: impl Fn(&T) -> f64) -> Vec<Cell> {
 
 /// The rounds, each with an agent of its own.
 fn rounds(plan: Plan, host: Host, workers: usize) -> Result<Vec<Vec<Death>>> {
-    // A round has about as many workers whatever their number, and its agent's log stays small.
-    let kills = if plan.short { 3 } else { (50 / workers).max(3) };
+    // A round has about as many workers whatever their number, so that its agent's log stays small.
+    let kills = if plan.short { 3 } else { (150 / workers).clamp(1, 50) };
     let scene = Scene::new();
     let _load = match host {
         Host::Idle => None,
@@ -108,8 +123,9 @@ fn round(kills: usize, workers: usize) -> Result<Vec<Death>> {
     let offset = real_minus_boot();
     ensure!(u64::try_from((offset - before).abs())? < CLOCK, "somebody set the clock");
     let records = agent.stop();
+    let firsts = Firsts::of(&records);
     let reaped = records.iter().filter(|r| r.kind() == "reaped");
-    reaped.map(|reaped| death(&records, reaped, offset)).collect()
+    reaped.map(|reaped| firsts.death(reaped, offset)).collect()
 }
 
 /// Starts a master with so many sleeping workers, kills it after a pause, and waits for the workers' end.
@@ -130,29 +146,49 @@ fn kill_a_master(
     workers.iter().for_each(|worker| worker.wait_state('S'));
     std::thread::sleep(pause);
     master.signal(Signal::KILL);
-    wait_until("the workers' end", || workers.iter().all(|worker| !worker.is_alive()));
+    let ended = comes_true(AN_END, || workers.iter().all(|worker| !worker.is_alive()));
+    assert!(ended, "workers of {} live on for {AN_END:?}", master.pid());
     (master, workers)
 }
 
-/// One worker's end.
-fn death(records: &[Record], reaped: &Record, offset: i128) -> Result<Death> {
-    let worker = (reaped.number("/proc/pid"), reaped.number("/proc/start_ns"));
-    let of_worker = |kind: &str| {
-        let found = records
-            .iter()
-            .find(|r| r.kind() == kind && (r.number("/proc/pid"), r.number("/proc/start_ns")) == worker);
-        found.ok_or_else(|| anyhow::anyhow!("no {kind} record of {}", worker.0))
-    };
-    let orphaned = of_worker("orphaned")?;
-    let (lost, exit) = (orphaned.number("/lost/pid"), orphaned.number("/lost/start_ns"));
-    let master = records.iter().find(|r| {
-        r.kind() == "master_lost" && (r.number("/proc/pid"), r.number("/proc/start_ns")) == (lost, exit)
-    });
-    let master = master.ok_or_else(|| anyhow::anyhow!("no master_lost record of {lost}"))?.boot_ns();
-    let since = |boot: i128| (boot - i128::from(master)) as f64 / 1_000.0;
-    Ok(Death {
-        orphaned: since(boot_ns_written(orphaned, offset)),
-        signalled: since(boot_ns_written(of_worker("signal")?, offset)),
-        gone: since(reaped.boot_ns().into()),
-    })
+impl Host {
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Idle => "",
+            Self::Loaded => ", every CPU busy",
+        }
+    }
+}
+
+impl<'a> Firsts<'a> {
+    fn of(records: &'a [Record]) -> Self {
+        let mut firsts = HashMap::new();
+        for record in records.iter().filter(|record| record.get("proc").is_some()) {
+            let (pid, start) = who(record, "proc");
+            firsts.entry((record.kind(), pid, start)).or_insert(record);
+        }
+        Self(firsts)
+    }
+
+    fn find(&self, kind: &str, (pid, start): (u64, u64)) -> Result<&'a Record> {
+        self.0.get(&(kind, pid, start)).copied().with_context(|| format!("no {kind} record of {pid}"))
+    }
+
+    /// One worker's end.
+    fn death(&self, reaped: &Record, offset: i128) -> Result<Death> {
+        let worker = who(reaped, "proc");
+        let orphaned = self.find("orphaned", worker)?;
+        let master = self.find("master_lost", who(orphaned, "lost"))?.boot_ns();
+        let since = |boot: i128| (boot - i128::from(master)) as f64 / 1_000.0;
+        Ok(Death {
+            orphaned: since(boot_ns_written(orphaned, offset)),
+            signalled: since(boot_ns_written(self.find("signal", worker)?, offset)),
+            gone: since(reaped.boot_ns().into()),
+        })
+    }
+}
+
+/// Pid and start of the process in this field.
+fn who(record: &Record, field: &str) -> (u64, u64) {
+    (record.number(&format!("/{field}/pid")), record.number(&format!("/{field}/start_ns")))
 }

@@ -13,6 +13,7 @@ mod hooks;
 mod host;
 mod latency;
 mod lives;
+mod rate;
 mod report;
 mod start;
 mod stats;
@@ -47,6 +48,11 @@ pub struct Bench {
 pub const ALL: &[Bench] = &[
     Bench { name: "hooks", about: "what the kernel programs cost a process life", run: hooks::run },
     Bench { name: "agent", about: "the agent's CPU time per process life, and its memory", run: agent::run },
+    Bench {
+        name: "rate",
+        about: "the highest rate of process lives, and whether events are lost",
+        run: rate::run,
+    },
     Bench { name: "tree", about: "the pure core: events per second and bytes per process", run: tree::run },
     Bench { name: "start", about: "the agent's start, beside ps and pstree", run: start::run },
     Bench { name: "decide", about: "one look at a process, one freeze, one watch", run: decide::run },

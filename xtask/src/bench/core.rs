@@ -12,9 +12,9 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
-use crate::sh;
+use crate::{setup, sh};
 
 const BASELINE: &str = "reaper-userspace/benches/core/baseline.txt";
 const HEAD: &str =
@@ -30,7 +30,7 @@ const OPERATIONS: [u32; 2] = [1_000, 3_000];
 pub(super) fn run(save: bool) -> Result<ExitCode> {
     sh::run(cargo_bench().args(["--", "--sample-count", "100"]))?;
     if sh::on_path("valgrind").is_none() {
-        bail!("instructions are counted by valgrind, which is not installed");
+        setup::apt_install(&["valgrind".to_owned()]).context("instructions are counted by valgrind")?;
     }
     let program = program()?;
     let names =

@@ -14,7 +14,7 @@ use crate::drill::random::Random;
 use crate::log::Record;
 use crate::process::{self, Proc, Signal, wait_until};
 use crate::scene::Scene;
-use crate::script::{Op, worker_doing};
+use crate::script::{Op, exec, fork, note};
 
 /// How often the script comes here.
 const CRON: Duration = Duration::from_secs(10);
@@ -53,13 +53,14 @@ impl Other {
         }
     }
 
+    /// It is in the ledger when nothing is left to do for the rule.
     fn worker(self, name: &str) -> Op {
         let ops = match self {
-            Self::Cron => vec![Op::Forever],
-            Self::Loop => vec![Op::WatchParent(LOOP_MS)],
-            Self::DeathSignal => vec![Op::DeathSignal, Op::Forever],
+            Self::Cron => vec![note(name), Op::Forever],
+            Self::Loop => vec![note(name), Op::WatchParent(LOOP_MS)],
+            Self::DeathSignal => vec![Op::DeathSignal, note(name), Op::Forever],
         };
-        worker_doing(name, ops)
+        fork([exec("worker", ops)])
     }
 }
 
