@@ -1,7 +1,14 @@
 //! What the service manager is told (sd_notify(3)): that the agent is ready, takes over another configuration, ends, and
 //! that its loop still turns.
 //!
-//! Whoever was not started by one tells nobody, and has no timer for it.
+//! Whoever was not started by one tells nobody, and has no timer for it. A manager that does not read is not waited for: workers
+//! must not wait for it either.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use sd_notify::NotifyState;
 
@@ -59,10 +66,26 @@ impl Service {
 }
 
 fn tell(what: &[NotifyState]) {
-    // Fails only if there is a manager that cannot be told: then it will say so itself, too.
-    if let Err(e) = sd_notify::notify(what) {
+    let Some(manager) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    if let Err(e) = send(&manager, what) {
         tracing::warn!("cannot tell the service manager {what:?}: {e}");
     }
+}
+
+/// One datagram, as sd_notify(3) describes it.
+///
+/// # Errors
+/// Those of sendto(2); `EAGAIN` if the manager has not read what it was told before.
+fn send(manager: &OsStr, what: &[NotifyState]) -> io::Result<()> {
+    let address = match manager.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(manager)?,
+    };
+    let text: String = what.iter().map(|state| format!("{state}\n")).collect();
+    let own = UnixDatagram::unbound()?;
+    own.set_nonblocking(true)?;
+    own.send_to_addr(text.as_bytes(), &address)?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -76,6 +99,20 @@ mod tests {
         assert_eq!(service.due(), Some(100));
         service.turned(103);
         assert_eq!(service.due(), Some(113));
+    }
+
+    #[test]
+    fn a_manager_that_does_not_read_is_not_waited_for() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("notify");
+        let manager = UnixDatagram::bind(&path).expect("bound");
+        let tell = || send(path.as_os_str(), &[NotifyState::Ready, NotifyState::Status("s")]);
+        let full =
+            std::iter::repeat_with(tell).take(10_000).find_map(Result::err).expect("full at some time");
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        let mut text = [0; 64];
+        let length = manager.recv(&mut text).expect("the first one");
+        assert_eq!(&text[..length], b"READY=1\nSTATUS=s\n");
     }
 
     #[test]
