@@ -76,8 +76,8 @@ impl Bereaved {
         }
     }
 
-    /// Decides, as far as that is possible at `now`. A `daemon` left its parent as daemons do, and a master adopted it then. `walked_off` says whether it,
-    /// or whom it descends from, made a session of its own and exec'd below the master of a group.
+    /// Decides, as far as that is possible at `now`. A `daemon` left its parent as daemons do, and a master adopted it then.
+    /// `walked_off` says whether it, or whom it descends from, made a session of its own and exec'd below the master of a group.
     pub fn decide(
         &self,
         now: Ns,

@@ -43,6 +43,8 @@ pub struct Events {
     seen: Losses,
     /// When [`Self::readable`] returns by itself.
     look_again: Option<Instant>,
+    /// The last drain has left something behind.
+    more: bool,
     /// A program has woken the agent since the last drain.
     woken: bool,
 }
@@ -50,7 +52,14 @@ pub struct Events {
 impl Events {
     /// Watches `ring`.
     pub(super) fn new(ring: RingBuf<MapData>, lost: PerCpuArray<MapData, u64>) -> io::Result<Self> {
-        Ok(Self { ring: watch(ring)?, lost, seen: Losses::default(), look_again: None, woken: false })
+        Ok(Self {
+            ring: watch(ring)?,
+            lost,
+            seen: Losses::default(),
+            look_again: None,
+            more: false,
+            woken: false,
+        })
     }
 
     /// Waits until there may be something to drain. May be dropped at any time.
@@ -64,7 +73,8 @@ impl Events {
             self.woken = true;
             Ok(())
         };
-        match self.look_again {
+        let due = if self.more { Some(Instant::now()) } else { self.look_again };
+        match due {
             Some(at) => timeout_at(at, woken).await.unwrap_or(Ok(())),
             None => woken.await,
         }
@@ -97,14 +107,15 @@ impl Events {
                 }
             }
         }
-        let woken = std::mem::take(&mut self.woken);
-        self.look_again = match drained {
-            Drained { more: true, .. } => Some(Instant::now()),
-            // Before the record that woke it there may be one that is still being written, on another CPU, without a sound.
-            Drained { records: 0, .. } if woken => Some(Instant::now() + FOLLOW_UP),
+        let (woken, ended) = (std::mem::take(&mut self.woken), Instant::now());
+        self.more = drained.more;
+        self.look_again = if drained.records > 0 || woken {
+            // Where nothing was found, there may be one before the record that woke it that is still being written, on another CPU,
+            // without a sound.
+            Some(ended + FOLLOW_UP)
+        } else {
             // Nothing new; a look that is due is not forgotten for that.
-            Drained { records: 0, .. } => self.look_again.filter(|&at| at > Instant::now()),
-            Drained { .. } => Some(Instant::now() + FOLLOW_UP),
+            self.look_again.filter(|&at| at > ended)
         };
         drained
     }

@@ -19,17 +19,30 @@ pub(super) enum Turn {
     Reload,
 }
 
+/// What the first acts are, so that even a short soak has seen a loss and a restart; then they are drawn. A ring buffer of 64 KiB
+/// overflows within that time: storms are shorter apart.
+const FIRST: [Act; 2] = [Act::Starve(4_000), Act::Kill(1_000)];
+
+/// An act, and for how many milliseconds.
+#[derive(Clone, Copy)]
+enum Act {
+    Kill(u64),
+    Starve(u64),
+    Reload,
+}
+
 pub(super) struct Chaos {
     /// Until then it is killed and starved; afterwards it is only told to reload.
     rough_until: Duration,
     at: Duration,
     /// What ends the act that is on.
     pending: Option<Turn>,
+    acts: usize,
 }
 
 impl Chaos {
     pub(super) fn new(length: Duration) -> Self {
-        Self { rough_until: length / 3, at: Duration::from_secs(3), pending: None }
+        Self { rough_until: length / 3, at: Duration::from_secs(3), pending: None, acts: 0 }
     }
 
     pub(super) fn is_starved(&self) -> bool {
@@ -45,15 +58,21 @@ impl Chaos {
             self.at = now + Duration::from_millis(rng.between(PAUSE_MS.0, PAUSE_MS.1));
             return end;
         }
-        let (act, end) = match rng.between(0, 5) {
-            0 | 1 if rough => (Turn::Kill, Some(Turn::Start)),
-            2..=4 if rough => (Turn::Starve, Some(Turn::Feed)),
-            _ => (Turn::Reload, None),
+        // Whoever loses a master meanwhile loses it unseen.
+        let drawn = match rng.between(0, 5) {
+            0 | 1 if rough => Act::Kill(rng.between(0, 2_500)),
+            2..=4 if rough => Act::Starve(rng.between(0, 2_500)),
+            _ => Act::Reload,
         };
-        // Whoever loses a master now loses it unseen.
-        let lasts = if end.is_some() { rng.between(0, 2_500) } else { PAUSE_MS.1 };
+        let act = FIRST.get(self.acts).copied().unwrap_or(drawn);
+        self.acts += 1;
+        let (turn, end, lasts) = match act {
+            Act::Kill(lasts) => (Turn::Kill, Some(Turn::Start), lasts),
+            Act::Starve(lasts) => (Turn::Starve, Some(Turn::Feed), lasts),
+            Act::Reload => (Turn::Reload, None, PAUSE_MS.1),
+        };
         self.at = now + Duration::from_millis(lasts);
         self.pending = end;
-        act
+        turn
     }
 }

@@ -55,7 +55,9 @@ impl Tree {
             self[id].flags.left |= known.left.contains(&key);
             let Some(&birth) = book.get(&key) else { continue };
             let line = self.line(birth, &book, known);
-            let is_hidden = line.hidden || line.top.is_some_and(|top| hidden.contains(&top));
+            // Whoever is above those that are remembered says nothing of it any more.
+            let below = line.top.filter(|_| line.dead.is_empty());
+            let is_hidden = line.hidden || below.is_some_and(|top| hidden.contains(&top));
             if is_hidden {
                 hidden.insert(id);
             }
