@@ -34,9 +34,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let root = as_root()?;
     let toolchain = setup::ensure()?;
-    let agent = build::agent(&toolchain, build::Profile::RELEASE)?;
+    let agent = build::agent(&toolchain, build::Profile::Release)?;
     let mut cargo = sh::cargo();
-    cargo.args(["build", "--release", "--package", "reaper-tests", "--bins"]);
+    cargo.args(["build", "--package", "reaper-tests", "--bins"]).args(build::Profile::Release.args());
     toolchain.apply(&mut cargo);
     sh::run(&mut cargo)?;
     let folder = agent.parent().context("the agent is in no folder")?;

@@ -12,38 +12,55 @@ use crate::{
     sh,
 };
 
+/// How the agent is compiled, by cargo's names (`Cargo.toml`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// What the tests run: quick to build.
+    Debug,
+    /// Optimised, with the checks of a debug build: what runs for hours, or where every instruction counts twice.
+    Checked,
+    /// What figures are taken from.
+    Release,
+}
+
 #[derive(clap::Args, Clone, Copy)]
-pub(crate) struct Profile {
+pub(crate) struct Options {
     /// Optimised, in target/release.
     #[arg(long)]
     release: bool,
 }
 
 /// Sets up, builds, and returns the path of the binary.
-pub(crate) fn run(profile: Profile) -> Result<PathBuf> {
-    agent(&setup::ensure()?, profile)
+pub(crate) fn run(options: Options) -> Result<PathBuf> {
+    agent(&setup::ensure()?, if options.release { Profile::Release } else { Profile::Debug })
 }
 
 /// Builds the agent and returns the path of the binary.
 pub(crate) fn agent(toolchain: &Toolchain, profile: Profile) -> Result<PathBuf> {
     let mut cargo = sh::cargo();
-    cargo.args(["build", "--package", "reaper-userspace"]);
-    if profile.release {
-        cargo.arg("--release");
-    }
+    cargo.args(["build", "--package", "reaper-userspace"]).args(profile.args());
     toolchain.apply(&mut cargo);
     sh::run(&mut cargo)?;
-    Ok(binary(profile))
-}
-
-fn binary(profile: Profile) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    sh::root().join(target).join(if profile.release { "release" } else { "debug" }).join("reaper")
+    Ok(sh::root().join(target).join(profile.folder()).join("reaper"))
 }
 
 impl Profile {
-    /// What the tests run: quick to build.
-    pub(crate) const DEBUG: Self = Self { release: false };
-    /// What figures are taken from.
-    pub(crate) const RELEASE: Self = Self { release: true };
+    /// What selects it, for every command of cargo that builds.
+    pub(crate) const fn args(self) -> &'static [&'static str] {
+        match self {
+            Self::Debug => &[],
+            Self::Checked => &["--profile", "checked"],
+            Self::Release => &["--release"],
+        }
+    }
+
+    /// Below `target`.
+    const fn folder(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Checked => "checked",
+            Self::Release => "release",
+        }
+    }
 }

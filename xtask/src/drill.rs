@@ -17,7 +17,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     // The short form proves promises; the long one measures, too.
     let short = args.args.iter().any(|arg| arg == "--short");
-    run_program("drill", &args.args, if short { build::Profile::DEBUG } else { build::Profile::RELEASE })
+    run_program("drill", &args.args, if short { build::Profile::Debug } else { build::Profile::Release })
 }
 
 /// Builds the agent and runs a program of the crate `tests` with it, as root; its exit status is the task's.

@@ -35,7 +35,7 @@ enum Task {
     /// Find or install the toolchain that compiles the BPF programs.
     Setup,
     /// Build the agent with its BPF programs: target/debug/reaper or target/release/reaper.
-    Build(build::Profile),
+    Build(build::Options),
     /// Build the agent and run it as root with the arguments after `--`.
     Run(run::Args),
     /// Run every test; those against a real kernel as root.
@@ -63,7 +63,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Setup => setup::ensure().map(|_| ExitCode::SUCCESS),
-        Task::Build(profile) => build::run(profile).map(|_| ExitCode::SUCCESS),
+        Task::Build(options) => build::run(options).map(|_| ExitCode::SUCCESS),
         Task::Run(args) => run::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Drill(args) => drill::run(&args),
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
         Task::Vm(args) => vm::run(&args),
         Task::Soak(args) => soak::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
-        Task::Pictures => drill::run_program("pictures", &[], build::Profile::DEBUG),
+        Task::Pictures => drill::run_program("pictures", &[], build::Profile::Debug),
         Task::Dist(args) => dist::run(&args),
         Task::Lint => lint::run(),
         Task::Tidy => tidy::run(),

@@ -9,7 +9,7 @@ use crate::{build, sh};
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    profile: build::Profile,
+    options: build::Options,
     /// The agent's arguments.
     #[arg(last = true)]
     args: Vec<OsString>,
@@ -18,7 +18,7 @@ pub(crate) struct Args {
 /// Returns only if the agent could not be started: on success this process *is* the agent, so signals reach it, and
 /// its stdout and exit status are the task's.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let binary = build::run(args.profile)?;
+    let binary = build::run(args.options)?;
     let mut command = match as_root()?.split_first() {
         None => Command::new(&binary),
         Some((program, options)) => {

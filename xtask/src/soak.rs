@@ -17,7 +17,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let root = as_root()?;
     let toolchain = setup::ensure()?;
-    build::agent(&toolchain, build::Profile::DEBUG)?;
+    build::agent(&toolchain, build::Profile::Debug)?;
     let mut cargo = sh::cargo();
     if !root.is_empty() {
         cargo.arg("--config").arg(format!("target.'cfg(unix)'.runner = {root:?}"));

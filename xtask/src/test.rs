@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         room.give_to_root(root)?;
         let toolchain = setup::ensure()?;
         parts.push(("fast", part(&mut fast(Some(&toolchain), args), &[])?));
-        build::agent(&toolchain, build::Profile::DEBUG)?;
+        build::agent(&toolchain, build::Profile::Debug)?;
         let mut kernel = sh::cargo();
         kernel.env("TMPDIR", room.path());
         if !root.is_empty() {
@@ -148,8 +148,8 @@ fn fast(toolchain: Option<&setup::Toolchain>, args: &Args) -> Command {
 /// The core's properties as a long run, optimised.
 fn core(steps: u64, seed: Option<u64>) -> Command {
     let mut cargo = sh::cargo();
-    cargo.args(["test", "--profile", "checked"]);
-    cargo.args(["--package", "reaper-userspace", "--test", "core_properties"]);
+    cargo.args(["test", "--package", "reaper-userspace", "--test", "core_properties"]);
+    cargo.args(build::Profile::Checked.args());
     cargo.env("REAPER_STEPS", steps.to_string());
     if let Some(seed) = seed {
         cargo.env("REAPER_SEED", seed.to_string());

@@ -9,7 +9,11 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use cargo_metadata::{Message, TargetKind};
 
-use crate::{build, setup::Toolchain, sh};
+use crate::{
+    build::{self, Profile},
+    setup::Toolchain,
+    sh,
+};
 
 const PACKAGE: &str = "reaper-tests";
 /// Runs the tests inside.
@@ -60,15 +64,15 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Builds everything, and finds the tests whose name (`file::name`) contains one of these; without any, every test.
-    pub(super) fn make(toolchain: &Toolchain, filters: &[&str]) -> Result<Self> {
-        let agent = build::agent(toolchain, build::Profile::DEBUG)?;
+    pub(super) fn make(toolchain: &Toolchain, profile: Profile, filters: &[&str]) -> Result<Self> {
+        let agent = build::agent(toolchain, profile)?;
         let mut plan = Self {
             programs: vec![("reaper".into(), agent)],
             files: Vec::new(),
             tests: Vec::new(),
             skipped: Vec::new(),
         };
-        plan.build(toolchain)?;
+        plan.build(toolchain, profile)?;
         ensure!(plan.programs.iter().any(|(name, _)| name == GUEST), "cargo did not build {GUEST}");
         let wanted = |test: &Test| {
             let name = test.to_string();
@@ -92,9 +96,10 @@ impl Plan {
     }
 
     /// Has cargo build the tests, and takes down what it says that it has built.
-    fn build(&mut self, toolchain: &Toolchain) -> Result<()> {
+    fn build(&mut self, toolchain: &Toolchain, profile: Profile) -> Result<()> {
         let mut cargo = sh::cargo();
         cargo.args(["test", "--no-run", "--package", PACKAGE, "--message-format=json-render-diagnostics"]);
+        cargo.args(profile.args());
         toolchain.apply(&mut cargo);
         let output = cargo.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
         if !output.status.success() {
