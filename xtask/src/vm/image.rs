@@ -17,7 +17,8 @@ use cpio::newc;
 use crate::sh;
 
 /// What the tests start beside the programs of this repository.
-const TOOLS: [&str; 6] = ["sh", "kill", "nice", "readlink", "sleep", "true"];
+const TOOLS: [&str; 10] =
+    ["sh", "head", "kill", "nice", "prlimit", "readlink", "sleep", "tr", "true", "unshare"];
 
 /// Name and content. The tests know root and nobody.
 const TEXTS: [(&str, &str); 3] = [
