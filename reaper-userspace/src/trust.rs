@@ -69,8 +69,12 @@ pub fn check_place(path: &Path) -> Result<(), Distrust> {
     let there = match fs::metadata(&path) {
         Ok(there) => Some(there),
         Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-        // What is in its way is said by whoever opens it.
-        Err(_) => return check_directory_of(&path),
+        // The kernel may follow no link of somebody else's (`fs.protected_symlinks`); what else is in its way is said by
+        // whoever opens it.
+        Err(_) => {
+            check_directory_of(&path)?;
+            return fs::symlink_metadata(&path).map_or(Ok(()), |own| check_owner(&path, &own));
+        }
     };
     if there.as_ref().is_some_and(|m| !m.is_file() && !is_socket(m)) {
         return Ok(());

@@ -30,7 +30,7 @@ fn go_on(agent: &Agent) -> (Record, Record) {
     let resynced = agent.wait_for("resynced", |r| r.kind() == "resynced");
     assert!(lost.number("count") > 0, "{lost:?}");
     assert!(lost.seq() < resynced.seq(), "{lost:?} {resynced:?}");
-    assert!(resynced.number("removed") >= 1 && resynced.number("took_us") > 0, "{resynced:?}");
+    assert!(resynced.number("took_us") > 0, "{resynced:?}");
     (lost, resynced)
 }
 
@@ -68,7 +68,7 @@ fn a_master_killed_in_the_gap_leaves_orphans() {
     scene.open_gate("late");
     let late = scene.proc("late");
     let (_, resynced) = go_on(&agent);
-    assert!(resynced.number("added") >= 1, "{resynced:?}");
+    assert!(resynced.number("added") >= 1 && resynced.number("removed") >= 1, "{resynced:?}");
 
     let master_lost = agent.wait("master_lost", &second);
     assert_eq!(master_lost.number("workers"), 1, "{master_lost:?}");

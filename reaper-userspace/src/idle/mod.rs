@@ -176,7 +176,8 @@ fn thread(opened: &Opened, tid: i32) -> Result<(Thread, Ns), ReadError> {
 
 /// Whether a thread sleeps where the freezer of cgroup v2 lets it sleep (kernel: `do_freezer_trap`, which compilers make a part
 /// of `get_signal`). /proc shows it as asleep in the call that it was in, or in none if it was working; it is stopped. The freezer
-/// of cgroup v1 shows as D.
+/// of cgroup v1 shows as D. On x86 kernels before 5.16 wchan says 0 (there `get_wchan` knew no ORC unwinder), and this cannot be seen:
+/// then only the last look tells, of whoever was frozen as it worked.
 fn in_freezer(wchan: &str) -> bool {
     matches!(wchan.trim_end(), "get_signal" | "do_freezer_trap" | "cgroup_enter_frozen")
 }
