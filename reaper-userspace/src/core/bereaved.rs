@@ -37,6 +37,8 @@ pub struct Bereaved {
     pub execed: bool,
     /// Whether a live master adopted it was not known at first.
     pub adopter_was_unknown: bool,
+    /// Whoever above it may have succeeded its master has been looked at.
+    pub asked_above: bool,
     /// The next pause between two looks.
     pub pause: Ns,
 }
@@ -72,6 +74,7 @@ impl Bereaved {
             exec_session: None,
             execed,
             adopter_was_unknown: false,
+            asked_above: false,
             pause: 0,
         }
     }

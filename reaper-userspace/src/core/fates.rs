@@ -1,4 +1,4 @@
-//! What /proc says decides: who is a master, who is an heir, who is an orphan.
+//! What /proc says decides: who is an orphan, who left, who is nobody's. Who is a master: `masters`.
 
 use super::bereaved::{Bereaved, Fate};
 use super::effect::Effect;
@@ -8,7 +8,7 @@ use super::membership::GroupId;
 use super::orphan::{Orphan, Phase};
 use super::records::{Event, HeirBecause, ProcView, SparedBecause};
 use super::rules::Mode;
-use super::schedule::{SETTLE, Timer};
+use super::schedule::Timer;
 use super::tree::NodeId;
 use super::{Core, View};
 
@@ -87,11 +87,6 @@ impl Core {
         who
     }
 
-    /// What exec said of a process that may be a master; nothing else has to be known.
-    pub(super) fn consider(&mut self, now: Ns, id: NodeId, who: &Identity) {
-        self.consider_as_master(now, id, who, false);
-    }
-
     /// A process that has had time to take its title.
     fn settle_standing(&mut self, now: Ns, id: NodeId, who: &Identity) {
         self.consider_as_master(now, id, who, true);
@@ -99,93 +94,6 @@ impl Core {
         self.consider_as_orphan(now, id, who);
         if self.view == View::Clear && !self.orphans.contains_key(&self.tree[id].key()) {
             self.consider_as_stray(now, id, who);
-        }
-    }
-
-    /// Makes a process a master of the groups whose matcher it fits, and ends masterships that do not fit any more.
-    pub(super) fn consider_as_master(&mut self, now: Ns, id: NodeId, who: &Identity, settled: bool) {
-        let key = self.tree[id].key();
-        if self.tree[id].is_kernel_thread() || self.bereaved.contains_key(&key) {
-            return;
-        }
-        let (rules, line) = (self.rules.clone(), who.cmdline());
-        for (g, group) in rules.groups.iter().enumerate() {
-            let fits = group.master.matches_line(who, &line);
-            if !self.members.is_master(key, g) {
-                if fits {
-                    self.consider_for_throne(now, id, g);
-                }
-                continue;
-            }
-            // A title is rewritten in place and may be read half way: only who is no master at a second look either, a
-            // while later, has become something else.
-            if !fits && (!settled || who.argv.is_empty() || self.view != View::Clear) {
-                continue;
-            }
-            match self.members.doubt(now, &self.tree, id, g, fits) {
-                Some(since) if now.saturating_sub(since) >= SETTLE => self.abdicate(now, id, g),
-                Some(_) => {
-                    self.schedule.settle_later(key, now);
-                    self.remember();
-                }
-                None => {}
-            }
-        }
-    }
-
-    fn consider_for_throne(&mut self, now: Ns, id: NodeId, g: GroupId) {
-        let key = self.tree[id].key();
-        if !self.is_ancestry_known(id) || self.members.live_master_above(&self.tree, id, g).is_some() {
-            return;
-        }
-        let orphan = self.is_orphan_of(key, g);
-        let of = self.members.lineage_master(&self.tree, id, g);
-        // An orphan that exec'd a master has succeeded the one it lost. In doubt a process is an heir.
-        if orphan && !self.tree[id].has_execed() {
-            return;
-        }
-        match of.filter(|_| orphan) {
-            Some(of) => {
-                let of = self.tree.view(of);
-                self.succeed(now, id, g, of, HeirBecause::Exec);
-            }
-            None => {
-                self.enthrone(id, g);
-                let (group, proc) = (self.group_name(g), self.tree.view(id));
-                self.record(now, Event::MasterFound { group, proc });
-                self.arm(now, g);
-            }
-        }
-    }
-
-    /// It runs something else now, or took another title: its workers have lost their master.
-    fn abdicate(&mut self, now: Ns, id: NodeId, g: GroupId) {
-        let proc = self.tree.view(id);
-        self.members.dethrone(self.tree[id].key(), g);
-        self.remember();
-        let below = self.tree.descendants(id);
-        let lost: Vec<NodeId> = below.into_iter().filter(|&b| self.masterless_in(b).contains(&g)).collect();
-        let group = self.group_name(g);
-        let workers = lost.len();
-        let master_lost = Event::MasterLost {
-            group,
-            proc: proc.clone(),
-            workers,
-            code: None,
-            signal: None,
-            namespace_died: false,
-        };
-        self.record(now, master_lost);
-        for id in lost {
-            let key = self.tree[id].key();
-            if let Some(open) = self.bereaved.get_mut(&key) {
-                open.lose_also([g]);
-                continue;
-            }
-            let execed = self.tree[id].has_execed();
-            let bereaved = Bereaved::new(key, vec![g], Some(proc.clone()), now, execed);
-            self.bereaved.insert(key, bereaved);
-            self.schedule.set(Timer::Bereaved(key), now);
         }
     }
 
@@ -235,8 +143,14 @@ impl Core {
         if self.tree.ancestors(id).any(|up| self.bereaved.contains_key(&self.tree[up].key())) {
             return self.look_again(now, bereaved);
         }
+        if !std::mem::replace(&mut bereaved.asked_above, true)
+            && let Some(up) = self.may_succeed_above(id, &bereaved.groups)
+        {
+            self.effects.push_back(Effect::Identify(up));
+            return self.look_again(now, bereaved);
+        }
         for g in std::mem::take(&mut bereaved.groups) {
-            match self.still_bereaved(id, g, bereaved.adopter_was_unknown) {
+            match self.still_bereaved(id, g, &bereaved) {
                 Ok(true) => bereaved.groups.push(g),
                 Ok(false) => {}
                 Err(because) => {
@@ -268,7 +182,9 @@ impl Core {
                     for &g in left {
                         self.spare(now, id, g, SparedBecause::Detached);
                     }
-                    if orphan.is_empty() && heir.is_empty() {
+                    // Of another group it may still be a worker.
+                    let belongs = |g| self.members.lineage_master(&self.tree, id, g).is_some();
+                    if self.group_ids().all(|g| left.contains(&g) || !belongs(g)) {
                         self.mark_left(id);
                     }
                 }
@@ -303,7 +219,7 @@ impl Core {
         &self,
         id: NodeId,
         g: GroupId,
-        adopter_was_unknown: bool,
+        open: &Bereaved,
     ) -> Result<bool, SparedBecause> {
         let key = self.tree[id].key();
         if !self.members.reigns(key).is_empty() || self.is_orphan_of(key, g) {
@@ -313,9 +229,17 @@ impl Core {
             return Err(SparedBecause::Detached);
         };
         match self.members.live_master_above(&self.tree, id, g) {
-            Some(_) if adopter_was_unknown => Err(SparedBecause::Adopted),
+            Some(_) if open.adopter_was_unknown => Err(SparedBecause::Adopted),
             // Its own parent, or whoever started it below the one that died, has inherited.
             Some(above) if above == started_by => Ok(false),
+            // It ran a master then already, and could be none below another.
+            Some(above)
+                if self.tree[above].image().exec_at < open.since
+                    && self.tree[above].has_execed()
+                    && self.tree.lineage(id).any(|up| up == above) =>
+            {
+                Ok(false)
+            }
             _ => Ok(true),
         }
     }
@@ -354,23 +278,6 @@ impl Core {
 
     pub(super) fn mark_left(&mut self, id: NodeId) {
         self.tree.mark_left(id);
-        self.remember();
-    }
-
-    fn succeed(&mut self, now: Ns, id: NodeId, g: GroupId, of: ProcView, because: HeirBecause) {
-        self.enthrone(id, g);
-        self.members.mark_heir(self.tree[id].key(), g);
-        let (group, proc) = (self.group_name(g), self.tree.view(id));
-        self.record(now, Event::Heir { group, proc, of, because });
-        self.arm(now, g);
-    }
-
-    /// Whoever is a master is not stopped as the orphan of any group.
-    fn enthrone(&mut self, id: NodeId, g: GroupId) {
-        let key = self.tree[id].key();
-        self.lose_orphan(key);
-        self.schedule.cancel(Timer::Orphan(key));
-        self.members.enthrone(&mut self.tree, id, g);
         self.remember();
     }
 
@@ -454,14 +361,6 @@ impl Core {
         }
     }
 
-    fn arm(&mut self, now: Ns, g: GroupId) {
-        if !std::mem::replace(&mut self.groups[g].armed, true) {
-            self.remember();
-        }
-        // Strays of an unarmed group and orphans that wait for a new master are looked at again.
-        self.wake_orphans(now, g);
-    }
-
     /// What a master of a group is, or a worker whose master was seen, its strays may be.
     pub(super) fn note_likeness(&mut self, now: Ns, id: NodeId, who: &Identity) {
         let (rules, key) = (self.rules.clone(), self.tree[id].key());
@@ -479,21 +378,5 @@ impl Core {
     pub(super) fn spare(&mut self, now: Ns, id: NodeId, g: GroupId, because: SparedBecause) {
         let (group, proc) = (self.group_name(g), self.tree.view(id));
         self.record(now, Event::Spared { group, proc, because });
-    }
-
-    /// Design, section 2, Heir: if a group's worker matcher also matches its master matcher, say so when it happens.
-    fn say_overlap(&mut self, now: Ns, id: NodeId, g: GroupId, who: &Identity) {
-        let rules = &self.rules.groups[g];
-        if rules.worker.as_ref().is_some_and(|w| w.matches(who)) && !self.groups[g].overlap_said {
-            self.groups[g].overlap_said = true;
-            let what = format!(
-                "group {}: process {} matches the master matcher and the worker matcher; it is taken for an heir and is \
-                 never signalled. Make the master's patterns narrower.",
-                rules.name,
-                self.tree[id].key().tgid
-            );
-            let proc = Some(self.tree.view(id));
-            self.record(now, Event::Error { what, proc });
-        }
     }
 }

@@ -51,12 +51,13 @@ impl Core {
     }
 
     /// CLONE_PARENT gave it a parent that had passed the exit tracepoint and not let go of its children yet: it is bereaved
-    /// with them.
+    /// with them. Or its birth is told so late that its parent has been seen to be no master any more: it was its worker.
     fn bereave_at_birth(&mut self, now: Ns, at: Ns, child: NodeId) {
-        let Some(mother) = self.tree.lineage(child).next().filter(|&m| !self.tree[m].is_live()) else {
-            return;
-        };
-        let (key, groups) = (self.tree[child].key(), self.masterless_in(child));
+        let Some(mother) = self.tree.lineage(child).next() else { return };
+        let (dead, parent) = (!self.tree[mother].is_live(), self.tree[mother].key());
+        let key = self.tree[child].key();
+        let mut groups = self.masterless_in(child);
+        groups.retain(|&g| dead || self.members.was_master_at(at, parent, g));
         if !groups.is_empty() {
             let lost = Some(self.tree.view(mother));
             self.bereaved.insert(key, Bereaved::new(key, groups, lost, at, false));
@@ -118,7 +119,12 @@ impl Core {
     }
 
     pub(super) fn on_exit(&mut self, now: Ns, exit: &Exit) {
-        let Some(node) = self.tree.find(exit.key) else { return };
+        let Some(node) = self.tree.find(exit.key) else {
+            if self.view != View::Clear {
+                self.tree.note_death(exit);
+            }
+            return;
+        };
         if let Some(open) = self.bereaved.remove(&exit.key) {
             self.decide_the_dead(exit, node, open);
         }
@@ -234,8 +240,11 @@ impl Core {
     fn bereave(&mut self, now: Ns, exit: &Exit, exited: &Exited, lost: &ProcView, masterships: &[GroupId]) {
         // How programs daemonise: a clean exit that leaves one child, of a parent that never had two alike.
         let dead = &self.tree[exited.node];
-        let alone = exit.status == 0 && exited.moved.len() == 1 && !dead.had_two_of_its_image();
+        let alone = exit.status == 0 && exited.moved.len() <= 1 && !dead.had_two_of_its_image();
         let exec_session = alone.then_some(dead.image().session);
+        if let (Some(session), []) = (exec_session, &exited.moved[..]) {
+            self.left_one_unseen(exit.at, exited.node, session);
+        }
         let mut below: Vec<(NodeId, bool)> = exited.moved.iter().map(|&c| (c, true)).collect();
         while let Some((id, direct)) = below.pop() {
             let key = self.tree[id].key();
@@ -271,6 +280,16 @@ impl Core {
             below.extend(self.tree.children(id).map(|c| (c, false)));
             self.bereaved.insert(key, bereaved);
             self.schedule.set(Timer::Bereaved(key), now);
+        }
+    }
+
+    /// The one child of a parent that left as those of daemons do may be one that it has adopted, and nobody knows of that yet.
+    fn left_one_unseen(&mut self, at: Ns, dead: NodeId, session: u32) {
+        let unseen: Vec<ProcKey> = self.tree.homeless_of(dead).map(|id| self.tree[id].key()).collect();
+        for key in unseen {
+            if let Some(open) = self.bereaved.get_mut(&key) {
+                open.may_leave(at, session);
+            }
         }
     }
 

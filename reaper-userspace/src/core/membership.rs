@@ -114,6 +114,12 @@ impl Membership {
         self.masters.get(&(key, group)).is_some_and(|m| m.reigning)
     }
 
+    /// Whether a process that is no master any more still looked like one at `at`.
+    pub fn was_master_at(&self, at: Ns, key: ProcKey, group: GroupId) -> bool {
+        let of = self.masters.get(&(key, group));
+        of.is_some_and(|m| !m.reigning && m.doubted_since.is_some_and(|since| at < since))
+    }
+
     /// How many masters a group has now.
     pub fn count(&self, group: GroupId) -> usize {
         self.masters.iter().filter(|((_, g), m)| *g == group && m.reigning).count()

@@ -270,7 +270,8 @@ impl Core {
     /// workers they left.
     pub(super) fn tell_absent(&mut self, now: Ns) {
         for Absent { group, key, proc, death } in std::mem::take(&mut self.absent) {
-            let Death { at, status } = death.unwrap_or(Death { at: now, status: Exit::UNSEEN });
+            let told = || self.tree.find_dead(key).and_then(|id| self.tree[id].death());
+            let Death { at, status } = death.or_else(told).unwrap_or(Death { at: now, status: Exit::UNSEEN });
             let workers = self.tree.find_dead(key).map_or(0, |id| self.left_behind(group, id));
             let (code, signal) = code_and_signal(status);
             let group = self.group_name(group);

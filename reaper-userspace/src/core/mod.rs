@@ -18,6 +18,7 @@ pub mod ids;
 pub mod input;
 pub mod likeness;
 mod lineage;
+mod masters;
 pub mod membership;
 pub mod memory;
 pub mod orphan;

@@ -23,8 +23,8 @@ impl Core {
         if open.exec_session.is_none_or(|s| s == node.session()) {
             return;
         }
-        let unsure = open.adopter_was_unknown;
-        open.groups.retain(|&g| self.still_bereaved(id, g, unsure) == Ok(true));
+        let groups = std::mem::take(&mut open.groups);
+        open.groups = groups.into_iter().filter(|&g| self.still_bereaved(id, g, &open) == Ok(true)).collect();
         if open.groups.is_empty() {
             return;
         }

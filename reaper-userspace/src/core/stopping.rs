@@ -139,11 +139,15 @@ impl Core {
         }
         let Some(id) = self.tree.find(target).filter(|_| sender != self.agent) else { return };
         let is_stop = |g: &GroupId| self.rules.groups[*g].stop.signals.contains(&Signal(signal));
+        if !self.group_ids().any(|g| is_stop(&g)) {
+            return;
+        }
+        // Whose worker it is may turn out later: when everybody has been looked at, or when its master has taken its title.
+        self.asked.entry(target).or_default().entry(signal).or_insert(sender);
         let is_worker = |g: &GroupId| {
             !self.members.is_master(target, *g) && self.members.lineage_master(&self.tree, id, *g).is_some()
         };
         if self.group_ids().any(|g| is_stop(&g) && (self.is_orphan_of(target, g) || is_worker(&g))) {
-            self.asked.entry(target).or_default().entry(signal).or_insert(sender);
             self.remember();
             self.resume_draining(at, target);
         }
@@ -404,10 +408,11 @@ impl Core {
         self.orphans.get_mut(&key).map(|orphan| orphan.see(now, sampled, judged, group))
     }
 
+    /// Its live children, and whoever may be one.
     fn children_of(&self, key: ProcKey) -> Vec<Child> {
         let Some(id) = self.tree.find(key) else { return Vec::new() };
         let child = |c: NodeId| Child { key: self.tree[c].key(), comm: self.tree[c].comm().clone() };
-        self.tree.children(id).map(child).collect()
+        self.tree.children(id).chain(self.tree.homeless_of(id)).map(child).collect()
     }
 
     fn name_of_group_of(&self, key: ProcKey) -> String {

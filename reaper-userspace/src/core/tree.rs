@@ -14,6 +14,7 @@ mod merge;
 mod node;
 mod recall;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -55,6 +56,8 @@ pub struct Tree {
     live: FxHashMap<u32, NodeId>,
     /// Live nodes whose parent /proc must be asked for.
     unsettled: Vec<ProcKey>,
+    /// Those of which it is not known yet, and some that were settled since.
+    homeless: BTreeSet<ProcKey>,
     /// Tracked nodes that were freed and that nobody has been told of.
     forgotten: Vec<ProcKey>,
 }
@@ -180,11 +183,11 @@ impl Tree {
         Some(id)
     }
 
-    /// A new image. A process that was not known is taken up, its lineage unknown. `None` if its pid is another's by
-    /// now.
+    /// A new image. A process that was not known is taken up, its lineage unknown. `None` if it is dead already (a replay of
+    /// what came before a dump), or its pid is another's by now.
     pub fn exec(&mut self, exec: &Exec) -> Option<NodeId> {
         let image = Arc::new(Image { exec_at: exec.at, session: exec.session });
-        let id = match self.find(exec.key) {
+        let id = match self.find(exec.key).or_else(|| self.find_dead(exec.key)) {
             Some(known) => known,
             None if self.is_free(exec.key) => {
                 let id = self.insert(Node {
@@ -206,7 +209,7 @@ impl Tree {
         node.session = exec.session;
         node.flags.execed = true;
         node.flags.had_two = false;
-        Some(id)
+        node.is_live().then_some(id)
     }
 
     /// A death. `None` if the process is not known or dead already: some kernels report an exit twice.
@@ -289,7 +292,18 @@ impl Tree {
 
     /// Live processes whose parent /proc must be asked for; each is named once.
     pub fn take_unsettled(&mut self) -> Vec<ProcKey> {
+        if !self.unsettled.is_empty() {
+            let mut homeless = std::mem::take(&mut self.homeless);
+            homeless.retain(|&key| self.find(key).is_some_and(|id| self.is_unsettled(id)));
+            self.homeless = homeless;
+        }
         std::mem::take(&mut self.unsettled)
+    }
+
+    /// Live processes whose parent nobody knows yet and in whose lineage `id` is: it may have adopted them.
+    pub fn homeless_of(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        let all = self.homeless.iter().filter_map(|&key| self.find(key));
+        all.filter(move |&h| self.is_unsettled(h) && self.lineage(h).any(|up| up == id))
     }
 
     /// Whether its parent is still unknown.

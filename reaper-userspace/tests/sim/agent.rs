@@ -412,6 +412,7 @@ impl Host {
             unnoticed_loss: self.lost > 0,
             alive,
             of_the_agent,
+            called_master: self.called_masters.contains(&key),
         };
         if let Err(why) = self.oracle.judge(&shot) {
             self.fail(&format!("{signal} to {} for group {group} is forbidden: {why}", key.tgid));
@@ -579,7 +580,9 @@ impl Host {
         }
         let dead = self.oracle.dead_ancestors();
         if !self.ever_lossy && tree.tombstone_count() > dead {
-            self.fail(&format!("{} dead processes are kept, {dead} are needed", tree.tombstone_count()));
+            let kept: Vec<_> =
+                tree.all().filter(|&id| !tree[id].is_live()).map(|id| tree[id].key()).collect();
+            self.fail(&format!("{dead} dead processes are needed, kept are {kept:?}"));
         }
     }
 

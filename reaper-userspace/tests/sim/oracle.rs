@@ -35,6 +35,8 @@ struct Loss {
     unsure: bool,
     /// It may be no loss at all: only where the history has a gap does a master of the group come into its lineage.
     doubtful: bool,
+    /// Whoever above it may have succeeded its master has been looked at.
+    asked_above: bool,
     verdict: Verdict,
 }
 
@@ -61,6 +63,8 @@ struct Life {
     execed: bool,
     /// Since when it has not looked like the master it is.
     doubts: BTreeMap<G, Ns>,
+    /// Since when it has not looked like the master it was.
+    deposed: BTreeMap<G, Ns>,
     /// The session in which it exec'd last, as far as that was seen.
     exec_session: Option<u32>,
     /// The session it was forked into.
@@ -127,6 +131,8 @@ pub struct Shot<'a> {
     pub idle_since: Option<Ns>,
     pub alive: bool,
     pub of_the_agent: bool,
+    /// The core has ever called it a master.
+    pub called_master: bool,
     /// Records are lost and nobody can have noticed: what they would have said cannot count.
     pub unnoticed_loss: bool,
 }
@@ -195,9 +201,11 @@ impl Oracle {
         let groups = self.rules.groups.iter().enumerate();
         let unnamed: Vec<G> = groups.filter(|(_, group)| group.worker.is_none()).map(|(g, _)| g).collect();
         self.lives[id].work_of_orphan = unnamed.into_iter().filter(|&g| self.orphan_above(id, g)).collect();
-        if parent != mother {
-            // Bereaved with its siblings.
-            for g in 0..self.rules.groups.len() {
+        // Bereaved with its siblings, or born to a master and told when that one was seen to be none any more.
+        let (late, deposed) = (parent != mother, mother.map(|m| self.lives[m].deposed.clone()));
+        let deposed = deposed.unwrap_or_default();
+        for g in 0..self.rules.groups.len() {
+            if late || deposed.get(&g).is_some_and(|&since| fork.at < since) {
                 self.lose(
                     id,
                     g,
@@ -205,8 +213,9 @@ impl Oracle {
                         since: fork.at,
                         child_of_master: false,
                         daemon_unless: None,
-                        unsure: true,
+                        unsure: late,
                         doubtful: false,
+                        asked_above: false,
                         verdict: Verdict::Open,
                     },
                 );
@@ -301,7 +310,8 @@ impl Oracle {
         if let (&[child], true) = (&children[..], alone) {
             self.lives[child].left_in = Some(session);
         }
-        self.note_parting(exit, dead, &children, seems_alone, adopter);
+        // Nobody can know how it exited whose record is lost.
+        self.note_parting(exit, dead, &children, seems_alone && !blurred, adopter);
         self.lives[dead].alive = false;
         self.lives[dead].died = exit.at;
         self.lives[dead].exit_missed = blurred;
@@ -341,6 +351,7 @@ impl Oracle {
                         unsure: exit.adopter == Parent::Unknown || (direct && maybe_alone),
                         // The core asks for a loss before the dump when it has looked at everybody.
                         doubtful: n >= known_below,
+                        asked_above: false,
                         verdict: Verdict::Open,
                     },
                 );
@@ -475,7 +486,10 @@ impl Oracle {
             self.decide(now, id, g, group, who);
         }
         let verdict = |v: Verdict| self.lives[id].losses.values().any(|l| l.verdict == v);
-        if undecided && verdict(Verdict::Detached) && !verdict(Verdict::Orphan) && !verdict(Verdict::Heir) {
+        let left = |g: G| self.lives[id].losses.get(&g).is_some_and(|l| l.verdict == Verdict::Detached);
+        let belongs = |g: G| self.lineage_master(id, g).is_some();
+        if undecided && verdict(Verdict::Detached) && (0..rules.groups.len()).all(|g| left(g) || !belongs(g))
+        {
             self.lives[id].detached = true;
         }
         self.crown(now, id, who);
@@ -501,6 +515,7 @@ impl Oracle {
                     daemon_unless: None,
                     unsure: false,
                     doubtful: false,
+                    asked_above: false,
                     verdict: Verdict::Orphan,
                 };
                 self.lives[id].losses.insert(g, loss);
@@ -528,10 +543,28 @@ impl Oracle {
         if self.is_unsettled(id) || self.above(id).into_iter().any(|up| self.is_undecided(up)) {
             return;
         }
+        // Who looks like a master above it could not be one as long as there was another: it is looked at first.
+        let master = self.rules.groups[g].master.cmdline.clone();
+        let alike = |up: &Id| master.as_ref().is_some_and(|r| r.is_match(&self.lives[*up].argv.join(" ")));
+        let orphan = |life: &Life| life.losses.get(&g).is_some_and(|l| l.verdict == Verdict::Orphan);
+        let may = |life: &Life| !life.reigns.contains_key(&g) && (life.execed || !orphan(life));
+        let may_succeed = |up: &Id| may(&self.lives[*up]) && alike(up);
+        if !loss.asked_above && !self.lives[id].blurred && self.above(id).iter().any(may_succeed) {
+            if let Some(loss) = self.lives[id].losses.get_mut(&g) {
+                loss.asked_above = true;
+            }
+            return;
+        }
         let Some(started_by) = self.lineage_master(id, g) else {
-            return self.close(now, id, g, Verdict::Detached);
+            // Whom it descends from left, or was no master any more when it was born.
+            return self.close(now, id, g, Verdict::NoWorker);
         };
-        if self.above(id).into_iter().find(|&up| self.lives[up].reigns.contains_key(&g)) == Some(started_by) {
+        let above = self.above(id).into_iter().find(|&up| self.lives[up].reigns.contains_key(&g));
+        // It ran a master before the loss, and could be none below another.
+        let ran_one = |up: Id| self.lives[up].execed && self.lives[up].image.exec_at < loss.since;
+        let of_its_line =
+            |up: Id| std::iter::successors(Some(id), |&l| self.lives[l].mother).any(|l| l == up);
+        if above.is_some_and(|up| up == started_by || ran_one(up) && of_its_line(up)) {
             // Whoever started it has inherited.
             self.lives[id].losses.remove(&g);
             return;
@@ -605,12 +638,9 @@ impl Oracle {
                 self.lives[id].crowned.entry(g).and_modify(|r| r.1 = Ns::MAX);
                 continue;
             }
-            if self.master_above(id, g) {
-                continue;
-            }
-            // An orphan does not become a master by its title alone.
+            // An orphan does not become a master by its title alone; but by an exec, whoever above it has done so too.
             let orphan = self.lives[id].losses.get(&g).is_some_and(|l| l.verdict == Verdict::Orphan);
-            if !orphan || self.lives[id].execed {
+            if if orphan { self.lives[id].execed } else { !self.master_above(id, g) } {
                 self.enthrone(now, id, g);
             }
         }
@@ -620,6 +650,7 @@ impl Oracle {
         let since = self.lives[id].image.exec_at;
         self.lives[id].crowned.insert(g, (since, Ns::MAX));
         self.lives[id].reigns.insert(g, ());
+        self.lives[id].deposed.remove(&g);
         self.armed[g] = true;
         // Of whichever group it was an orphan.
         self.lives[id].losses.retain(|_, l| l.verdict != Verdict::Orphan);
@@ -641,11 +672,14 @@ impl Oracle {
             if let Some(reign) = self.lives[id].crowned.get_mut(&g).filter(|r| r.0 < exec_at) {
                 reign.1 = reign.1.min(exec_at);
             }
-            if now - since < 1_000_000_000 {
+            // In a gap the core may never have taken it for one: it looked like its parent, as children do.
+            let never = self.lives[id].blurred && !self.lives[id].execed;
+            if now - since < SECOND && !never {
                 continue;
             }
             self.lives[id].reigns.remove(&g);
             self.lives[id].doubts.remove(&g);
+            self.lives[id].deposed.insert(g, since);
             // Heir no more: if it takes a worker's title it is one.
             if self.lives[id].losses.get(&g).is_some_and(|l| l.verdict == Verdict::Heir) {
                 self.lives[id].losses.remove(&g);
@@ -657,6 +691,7 @@ impl Oracle {
                     daemon_unless: None,
                     unsure: false,
                     doubtful: false,
+                    asked_above: false,
                     verdict: Verdict::Open,
                 };
                 self.lose(below, g, &loss);
@@ -697,12 +732,14 @@ impl Oracle {
         let mut below = id;
         while !self.lives[below].detached {
             let up = self.lives[below].mother?;
-            let lenient = lenient && (self.lives[below].blurred || self.lives[up].blurred);
-            // Whom it forked before the exec that made it a master, it forked as something else.
-            if self.lives[up]
-                .crowned
-                .get(&g)
-                .is_some_and(|&(from, to)| (from..to).contains(&self.lives[below].key.start_ns) || lenient)
+            let blurred = lenient && (self.lives[below].blurred || self.lives[up].blurred);
+            // Whom it forked before the exec that made it a master, it forked as something else. So it may have forked whom it
+            // forked after it was seen to be none any more.
+            let born = self.lives[below].key.start_ns;
+            let was_seen = self.lives[up].deposed.get(&g).is_some_and(|&since| since <= born);
+            let reigned = self.lives[up].crowned.get(&g);
+            if reigned.is_some_and(|&(from, to)| (from..to).contains(&born) || blurred)
+                && (lenient || !was_seen)
             {
                 return Some(up);
             }
@@ -781,7 +818,9 @@ impl Oracle {
         }
         // Looked at before the one above it, in a gap: both seemed to be masters.
         let below_another = |&g: &G| life.blurred && self.master_above(id, g);
-        let reigns = life.reigns.keys().any(|g| !below_another(g));
+        // In a gap it may have been seen for the first time when it was a worker again, or below a master.
+        let may_be_unseen = life.blurred && !life.execed && !shot.called_master;
+        let reigns = !may_be_unseen && life.reigns.keys().any(|g| !below_another(g));
         check(!reigns || life.exec_missed, "it is a master or an heir")?;
         let since = self.orphaned_since(id, g, group, &shot.who)?;
         let overdue = group.stop.deadline > 0 && shot.at >= since + group.stop.deadline;
@@ -789,7 +828,11 @@ impl Oracle {
         check(overdue || quiet, "it is not idle, or not for long enough")?;
         let drains = life.asked.iter().any(|&s| group.stop.signals.contains(&Signal(s)));
         check(overdue || !drains, "somebody else has asked it to stop")?;
-        let replaced = self.lives.iter().any(|l| l.alive && l.reigns.contains_key(&g));
+        // In a gap somebody may be taken for a master who is still undecided here.
+        let looks_like_one = |l: &Life| {
+            l.blurred && group.master.cmdline.as_ref().is_some_and(|r| r.is_match(&l.argv.join(" ")))
+        };
+        let replaced = self.lives.iter().any(|l| l.alive && (l.reigns.contains_key(&g) || looks_like_one(l)));
         check(
             group.stop.when == reaper::core::rules::When::Always || replaced,
             "nobody has replaced its master",
@@ -868,11 +911,11 @@ impl Oracle {
     /// Since when it is an orphan. What is born below an orphan is one as well (section 2: no live master of its group in its
     /// ancestry), but is left to that one until it is gone, and of a loss that was told before anybody knew the master nobody
     /// took notice: so its deadline may count from its birth or from the first death between it and its master, whichever came
-    /// later.
+    /// later. Who was a master in a gap only may be known for no more than a worker of the one before.
     fn since_when(&self, id: Id, g: G, loss: &Loss) -> Ns {
         let master = self.lineage_master(id, g);
         let line = std::iter::successors(self.lives[id].mother, |&up| {
-            self.lives[up].mother.filter(|_| Some(up) != master)
+            self.lives[up].mother.filter(|_| Some(up) != master || self.lives[up].blurred)
         });
         let first = line.filter(|&up| !self.lives[up].alive).map(|up| self.lives[up].died).min();
         first.map_or(loss.since, |died| loss.since.min(died.max(self.lives[id].key.start_ns)))
@@ -887,6 +930,10 @@ impl Oracle {
         let acting = |life: &Life| {
             // The first that enforces acts; if that is one that the core need not know of, no other has to.
             let orphan = life.losses.iter().filter(|(_, l)| l.verdict == Verdict::Orphan);
+            // Where a breaker is open, somebody has to look first.
+            if orphan.clone().any(|(g, _)| self.broken[*g]) {
+                return None;
+            }
             let (&g, loss) = { orphan }.find(|(g, _)| self.rules.groups[**g].mode == Mode::Enforce)?;
             let id = self.by_key[&life.key];
             let is_work = life.work_of_orphan.contains(&g) && self.orphan_above(id, g);
@@ -903,7 +950,8 @@ impl Oracle {
                 return false;
             }
             if mother.crowned.get(&g).is_some_and(|&(from, to)| (from..to).contains(&below.key.start_ns)) {
-                return !mother.blurred;
+                let was_seen = mother.deposed.get(&g).is_some_and(|&since| since <= below.key.start_ns);
+                return !mother.blurred && !was_seen;
             }
             below = mother;
         }
@@ -974,6 +1022,7 @@ impl Life {
             image: Rc::new(Image { exec_at: 0, session: 0 }),
             execed: false,
             doubts: BTreeMap::new(),
+            deposed: BTreeMap::new(),
             exec_session: None,
             birth_session: 0,
             session: 0,

@@ -32,6 +32,7 @@ impl Tree {
         self[id].parent_asked = 0;
         let key = self[id].key;
         self.unsettled.push(key);
+        self.homeless.insert(key);
     }
 
     pub(super) fn attach(&mut self, child: NodeId, parent: NodeId) {

@@ -67,7 +67,9 @@ impl Tree {
         if self[id].heirs_of_line == 0 {
             return Vec::new();
         }
-        self.live().filter(|&l| self[l].born_of == Some(id)).collect()
+        // Not those whom somebody forked who has been forgotten.
+        let forked = |&l: &NodeId| self[l].born_of == Some(id) && self[l].line_since == self[l].key.start_ns;
+        self.live().filter(forked).collect()
     }
 
     /// An exit that nobody saw: the status is not known and /proc must say who adopted the children.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{Flags, Image, Moment, Node, NodeId, Tree};
 use crate::core::ids::{Ns, ProcKey};
-use crate::core::input::Birth;
+use crate::core::input::{Birth, Death, Exit};
 use crate::core::records::ProcView;
 use crate::core::schedule::SETTLE;
 
@@ -83,6 +83,15 @@ impl Tree {
         tombstones
     }
 
+    /// How one died that was alive when this was kept, and that the dump did not show any more.
+    pub fn note_death(&mut self, exit: &Exit) {
+        let Some(id) = self.find_dead(exit.key) else { return };
+        let node = &mut self[id];
+        if node.is_recalled() && node.death().is_none() {
+            node.moment = Moment::Died(Death { at: exit.at, status: exit.status });
+        }
+    }
+
     /// What was known of the looks of a dead process that came back.
     pub fn describe(&mut self, id: NodeId, who: &ProcView) {
         let node = &mut self[id];
@@ -102,7 +111,7 @@ impl Tree {
         while let Some(key) = up
             && dead.len() < book.len()
         {
-            top = self.find(key).filter(|&id| !self[id].flags.provisional);
+            top = self.find(key);
             match book.get(&key).filter(|_| top.is_none()) {
                 Some(&entry) => {
                     dead.push(entry);
