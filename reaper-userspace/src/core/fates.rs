@@ -170,7 +170,11 @@ impl Core {
         let fate = bereaved.decide(now, who, &self.rules.groups, daemon, walked_off);
         match &fate {
             Fate::Open => self.look_again(now, bereaved),
-            Fate::Detached(heir_of) => self.detach(now, id, &bereaved, heir_of),
+            Fate::Detached(heir_of) => {
+                self.detach(now, id, &bereaved, heir_of);
+                // It may be a master of others.
+                self.consider_as_master(now, id, who, false);
+            }
             Fate::Decided { heir, orphan, left } => {
                 let because = if daemon { HeirBecause::Session } else { HeirBecause::Exec };
                 for &g in heir {

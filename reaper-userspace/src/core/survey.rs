@@ -225,8 +225,13 @@ impl Core {
             return Bereaved { exec_session: Some(session), ..bereaved };
         }
         let mother = self.tree.lineage(id).next();
-        let daemon = mother.filter(|&m| self.may_have_daemonised(m)).map(|m| self.tree[m].image().session);
-        Bereaved { exec_session: daemon, ..Bereaved::new(node.key(), groups, view, since, node.has_execed()) }
+        let Some(daemon) = mother.filter(|&m| self.may_have_daemonised(m)) else {
+            return Bereaved::new(node.key(), groups, view, since, node.has_execed());
+        };
+        // Its second begins when its parent exits, whenever its master died.
+        let since = died(daemon).map_or(since, |at| at.max(since));
+        let bereaved = Bereaved::new(node.key(), groups, view, since, node.has_execed());
+        Bereaved { exec_session: Some(self.tree[daemon].image().session), ..bereaved }
     }
 
     /// Whether a dead process exited as the parents of daemons do, as far as that was kept: who has been forgotten since may have

@@ -832,7 +832,9 @@ impl Oracle {
         let looks_like_one = |l: &Life| {
             l.blurred && group.master.cmdline.as_ref().is_some_and(|r| r.is_match(&l.argv.join(" ")))
         };
-        let replaced = self.lives.iter().any(|l| l.alive && (l.reigns.contains_key(&g) || looks_like_one(l)));
+        let was_one = |l: &Life| l.blurred && l.crowned.contains_key(&g);
+        let is_one = |l: &Life| l.reigns.contains_key(&g) || looks_like_one(l) || was_one(l);
+        let replaced = self.lives.iter().any(|l| l.alive && is_one(l));
         check(
             group.stop.when == reaper::core::rules::When::Always || replaced,
             "nobody has replaced its master",
