@@ -156,6 +156,7 @@ impl Core {
                 Err(because) => {
                     if let (SparedBecause::Adopted, Some(session)) = (because, bereaved.exec_session) {
                         self.adopted.insert(key, session);
+                        self.remember();
                     }
                     self.spare(now, id, g, because);
                 }

@@ -261,6 +261,7 @@ impl Core {
             if groups.is_empty() {
                 if let Some(session) = exec_session.filter(|_| direct && exited.adopter.is_some()) {
                     self.adopted.insert(key, session);
+                    self.remember();
                 }
                 if direct {
                     self.tell_adopted(exit.at, id, exited, masterships);

@@ -34,6 +34,9 @@ pub struct Memory {
     orphans: Vec<OrphanMemory>,
     /// Who was asked to stop: with which signals, and by whom.
     asked: Vec<(ProcKey, Vec<(i32, u32)>)>,
+    /// Who lost its parent as daemons do and was adopted by its own master: the session that a daemon is out of.
+    #[serde(default)]
+    adopted: Vec<(ProcKey, u32)>,
 }
 
 /// A group, to which the others refer by its place.
@@ -100,6 +103,7 @@ impl Core {
                 .iter()
                 .map(|(key, asked)| (*key, asked.iter().map(|(signal, by)| (*signal, *by)).collect()))
                 .collect(),
+            adopted: self.adopted.iter().map(|(key, session)| (*key, *session)).collect(),
             ..Memory::default()
         };
         for id in self.tree.all() {
@@ -173,6 +177,8 @@ impl Core {
                 self.recall_master(group, master, &tombstones);
             }
         }
+        let adopted = memory.adopted.into_iter().filter(|(key, _)| self.tree.find(*key).is_some());
+        self.adopted.extend(adopted.collect::<Vec<_>>());
         for (key, asked) in memory.asked {
             if self.tree.find(key).is_some() {
                 self.asked.insert(key, asked.into_iter().collect());

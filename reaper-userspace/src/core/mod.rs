@@ -66,7 +66,7 @@ pub struct Core {
     parted: BTreeMap<ProcKey, Vec<GroupId>>,
     /// Who lost its parent as daemons do and was adopted by its own master: the session that a daemon is out of.
     adopted: BTreeMap<ProcKey, u32>,
-    /// Members of groups that somebody has asked to stop: with which signals, and who sent each.
+    /// Whom somebody has asked to stop: with which signals, and who sent each.
     asked: BTreeMap<ProcKey, BTreeMap<i32, u32>>,
     survey: Survey,
     schedule: Schedule,

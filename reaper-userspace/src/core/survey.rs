@@ -175,7 +175,7 @@ impl Core {
         let mut lost = Vec::new();
         for (id, who) in met {
             let key = self.tree[id].key();
-            if self.bereaved.contains_key(&key) {
+            if self.bereaved.contains_key(&key) || self.tree[id].is_doomed() {
                 continue;
             }
             // A worker whose master died unseen: while the agent did not look, or in a gap of the stream.

@@ -147,6 +147,8 @@ impl Tree {
             (m.image.clone(), m.argv.clone(), m.exe.clone(), m.place.clone(), m.flags.tracked)
         });
         let lineage_unknown = inherited.is_none();
+        // Who is born to somebody that the kernel is about to kill with its pid namespace is in there, too.
+        let doomed = mother.is_some_and(|m| self[m].flags.doomed);
         let (image, argv, exe, place, tracked) = inherited.unwrap_or_else(|| {
             (
                 Arc::new(Image { exec_at: 0, session: fork.session }),
@@ -162,7 +164,7 @@ impl Tree {
         let id = known.unwrap_or_else(|| self.insert(Node::new(fork.child, comm.clone(), image.clone())));
         let node = &mut self[id];
         node.flags =
-            Flags { kernel_thread: fork.kernel_thread, tracked, lineage_unknown, ..Flags::default() };
+            Flags { kernel_thread: fork.kernel_thread, tracked, lineage_unknown, doomed, ..Flags::default() };
         node.comm = comm;
         node.uid = fork.uid;
         node.birth_session = fork.session;

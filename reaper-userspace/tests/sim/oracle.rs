@@ -879,7 +879,7 @@ impl Oracle {
                 Verdict::Open => return no("its fate is not decided"),
                 Verdict::Heir => return no("it is an heir"),
                 // Those that tell how it left are lost: all that can be known of it is what it looks like.
-                Verdict::Detached if stray => {}
+                Verdict::Detached | Verdict::NoWorker if stray => {}
                 Verdict::Detached => return no("it left on purpose"),
                 Verdict::NoWorker => return no("it is not a worker"),
             }
