@@ -212,6 +212,8 @@ impl Agent {
                 Asked::Reload => self.reload(),
                 Asked::Metrics(ask) => self.answer_metrics(ask),
                 Asked::Query(query) => {
+                    // Whoever asks about a process has seen it: its birth may still wait to be read.
+                    self.drain();
                     let answer = self.answer(&query.request);
                     query.answer(answer);
                 }
