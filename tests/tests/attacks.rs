@@ -138,6 +138,8 @@ fn text_of_processes_stays_text() {
     // The first shell has them in its script.
     wait_until("its arguments", || evil.cmdline().contains("owned") && !evil.cmdline().contains("printf"));
     agent.knows_master(&master);
+    // It took its name after its exec, and is looked at again a second later.
+    agent.assert_unharmed(1_200, &evil);
     // It has been read afresh when it is an orphan.
     master.kill();
     let orphaned = agent.wait("orphaned", &evil);
