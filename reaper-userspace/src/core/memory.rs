@@ -95,12 +95,18 @@ impl Core {
             worker: group.worker.as_ref().map(source),
             kills: self.groups[g].breaker.kills(),
         };
+        // Who can belong to no group needs no line: else any user could fill the file.
+        let may_matter = |key: ProcKey| {
+            let node = self.tree.find(key).map(|id| &self.tree[id]);
+            self.orphans.contains_key(&key) || node.is_some_and(|n| n.tracked() || n.may_be_stray())
+        };
         let mut memory = Memory {
             agent: self.agent,
             groups: self.rules.groups.iter().enumerate().map(group).collect(),
             asked: self
                 .asked
                 .iter()
+                .filter(|(key, _)| may_matter(**key))
                 .map(|(key, asked)| (*key, asked.iter().map(|(signal, by)| (*signal, *by)).collect()))
                 .collect(),
             adopted: self.adopted.iter().map(|(key, session)| (*key, *session)).collect(),
