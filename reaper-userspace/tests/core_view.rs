@@ -160,7 +160,7 @@ fn an_orphan_is_below_its_dead_master() {
         &explained(&host, family.job),
         &expect![[r#"
         job child of a: It has been an orphan for 20 ms: it descends from master 6 (alpha, dead), and no live master of the group is above it.
-        nothing: it is a job itself, and jobs are never signalled [stop.job_children]
+        nothing: it is a job itself, or has no command line to tell; jobs are never signalled [stop.job_children]
     "#]],
     );
     check(

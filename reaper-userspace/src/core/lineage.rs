@@ -274,6 +274,7 @@ impl Core {
                 lost_masterships: masterships.to_vec(),
                 direct,
                 exec_session: exec_session.filter(|_| direct),
+                adopter_was_unknown: exited.adopter.is_none(),
                 ..Bereaved::new(key, groups, Some(lost.clone()), exit.at, execed)
             };
             // While it may still turn out to be a master of a group, those below it have not lost theirs of that one

@@ -78,7 +78,7 @@ impl Core {
     /// It runs something else now, or took another title: its workers have lost their master.
     fn abdicate(&mut self, now: Ns, id: NodeId, g: GroupId) {
         let proc = self.tree.view(id);
-        self.members.dethrone(self.tree[id].key(), g);
+        self.members.abdicate(self.tree[id].key(), g);
         self.remember();
         let below = self.tree.descendants(id);
         let lost: Vec<NodeId> = below.into_iter().filter(|&b| self.masterless_in(b).contains(&g)).collect();

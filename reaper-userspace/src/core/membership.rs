@@ -83,6 +83,15 @@ impl Membership {
         self.masters.get_mut(&(key, group)).is_some_and(|m| std::mem::replace(&mut m.reigning, false))
     }
 
+    /// It has looked like no master for so long that it is none. Since the first such look it has forked no workers, in whichever
+    /// image.
+    pub fn abdicate(&mut self, key: ProcKey, group: GroupId) {
+        if let Some(master) = self.masters.get_mut(&(key, group)) {
+            master.reigning = false;
+            master.image_until = master.image_until.min(master.doubted_since.unwrap_or(Ns::MAX));
+        }
+    }
+
     /// A master was looked at, and looks like one or not. Returns since when it has not. What it forks in another image
     /// is not its worker from the first such look on, whether it abdicates or dies.
     pub fn doubt(&mut self, now: Ns, tree: &Tree, id: NodeId, group: GroupId, fits: bool) -> Option<Ns> {

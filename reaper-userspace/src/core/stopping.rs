@@ -294,8 +294,11 @@ impl Core {
         if self.is_protected(id) {
             return Some(SparedBecause::Protected);
         }
-        let cmdline = super::input::join(self.tree[id].argv());
-        if group.stop.job_children.iter().any(|r| r.is_match(&cmdline)) {
+        let argv = self.tree[id].argv();
+        let cmdline = super::input::join(argv);
+        // A process whose leader has exited has no command line any more: if nobody read it before, it may be the job.
+        let unread = argv.is_empty() && !group.stop.job_children.is_empty();
+        if unread || group.stop.job_children.iter().any(|r| r.is_match(&cmdline)) {
             return Some(SparedBecause::JobChild);
         }
         let node = &self.tree[id];

@@ -171,6 +171,7 @@ impl Core {
             self.note_likeness(now, id, &who);
             met.push((id, who));
         }
+        self.part_the_dead();
         self.tell_absent(now);
         let mut lost = Vec::new();
         for (id, who) in met {
@@ -232,6 +233,23 @@ impl Core {
         let since = died(daemon).map_or(since, |at| at.max(since));
         let bereaved = Bereaved::new(node.key(), groups, view, since, node.has_execed());
         Bereaved { exec_session: Some(self.tree[daemon].image().session), ..bereaved }
+    }
+
+    /// Who left as daemons do and died when nobody looked: in a session of its own it was detached, and took its children along.
+    fn part_the_dead(&mut self) {
+        let parted = |&id: &NodeId| {
+            let node = &self.tree[id];
+            if node.is_live() || !node.is_recalled() || self.members.ever(node.key()).next().is_some() {
+                return false;
+            }
+            let mother = self.tree.lineage(id).next();
+            mother.is_some_and(|m| {
+                node.session() != self.tree[m].image().session && self.may_have_daemonised(m)
+            })
+        };
+        for id in self.tree.all().filter(parted).collect::<Vec<_>>() {
+            self.mark_left(id);
+        }
     }
 
     /// Whether a dead process exited as the parents of daemons do, as far as that was kept: who has been forgotten since may have

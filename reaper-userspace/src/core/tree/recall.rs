@@ -80,6 +80,13 @@ impl Tree {
                 self.change_image(id, image);
             }
         }
+        // A dead one that made a session of its own has shown it by its exec or by those that it forked afterwards.
+        for birth in births {
+            let mother = birth.parent.and_then(|key| tombstones.get(&key).copied());
+            if let Some(mother) = mother.filter(|&m| self[m].birth_session != birth.birth_session) {
+                self[mother].session = birth.birth_session;
+            }
+        }
         tombstones
     }
 
@@ -151,7 +158,7 @@ impl Tree {
         }
         let node = Node {
             birth_session: birth.birth_session,
-            session: birth.birth_session,
+            session: if birth.execed { birth.exec_session } else { birth.birth_session },
             moment: birth.death.map_or(Moment::None, Moment::Died),
             flags: Flags {
                 dead: true,

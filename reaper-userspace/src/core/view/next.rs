@@ -211,7 +211,7 @@ pub(super) fn reason(because: SparedBecause, group: &Group) -> (String, String) 
             format!("stop.max_kills = {} within stop.window = {}", stop.max_kills, span(stop.window)),
         ),
         SparedBecause::JobChild => (
-            "nothing: it is a job itself, and jobs are never signalled".to_owned(),
+            "nothing: it is a job itself, or has no command line to tell; jobs are never signalled".to_owned(),
             "stop.job_children".to_owned(),
         ),
         SparedBecause::Adopted => (
