@@ -333,7 +333,9 @@ impl Core {
             let key = self.tree[below].key();
             // Of another group it may be the job of one that is an orphan already.
             let mut groups = self.masterless_in(below);
-            groups.retain(|g| cause.groups.contains(g));
+            // Who was born since is the work of whoever is an orphan above it.
+            let born_since = key.start_ns > cause.since;
+            groups.retain(|&g| cause.groups.contains(&g) && !(born_since && self.is_job_of_an_orphan(below, g)));
             if groups.is_empty() {
                 continue;
             }

@@ -877,6 +877,10 @@ impl Oracle {
                     return Ok(self.since_when(id, g, loss));
                 }
                 Verdict::Open => return no("its fate is not decided"),
+                // Its exec, and with it that it became something else, is lost.
+                Verdict::Heir if life.exec_missed && !group.master.matches(who) => {
+                    return Ok(self.since_when(id, g, loss));
+                }
                 Verdict::Heir => return no("it is an heir"),
                 // Those that tell how it left are lost: all that can be known of it is what it looks like.
                 Verdict::Detached | Verdict::NoWorker if stray => {}
