@@ -524,6 +524,7 @@ fn keeps_the_law_where_it_was_broken() {
         1_795_747_000_000_105,
         1_795_750_000_000_039,
         1_795_761_000_000_085,
+        1_795_762_001_100_063,
     ] {
         run_cases::<RESTARTED>(BATCH, seed);
     }

@@ -335,7 +335,9 @@ impl Core {
             let mut groups = self.masterless_in(below);
             // Who was born since is the work of whoever is an orphan above it.
             let born_since = key.start_ns > cause.since;
-            groups.retain(|&g| cause.groups.contains(&g) && !(born_since && self.is_job_of_an_orphan(below, g)));
+            groups.retain(|&g| {
+                cause.groups.contains(&g) && !(born_since && self.is_job_of_an_orphan(below, g))
+            });
             if groups.is_empty() {
                 continue;
             }
