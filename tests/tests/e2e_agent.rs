@@ -28,6 +28,11 @@ fn starts_and_stops() {
     let agent = Agent::start(&scene, &Config::new(&scene));
     let snapshot = agent.wait_for("snapshot", |r| r.kind() == "snapshot");
     assert!(snapshot.number("processes") > 2, "{snapshot:?}");
+    // Whoever starts it by hand is told what it does and where to look.
+    let said = agent.stderr();
+    for word in ["enforces in 1 of its groups", "agent.toml", "agent.jsonl", "agent.sock"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
     let records = agent.stop();
     let first = &records[0];
     assert_eq!((first.kind(), first.seq()), ("agent_started", 1), "{first:?}");

@@ -4,6 +4,7 @@
 //! results going back in as inputs. Nothing in this file decides anything. There is no timer of its own: the loop
 //! sleeps until the kernel wakes it, the core's next deadline comes, or a signal asks for something.
 
+mod about;
 mod answers;
 pub mod client;
 mod grip;
@@ -36,7 +37,7 @@ use crate::core::errors::Limit;
 use crate::core::ids::{MS, Ns, ProcKey, SECOND};
 use crate::core::input::{Armed, Fired, Input, Sampled};
 use crate::core::records::{Event, Record};
-use crate::core::rules::{Group, Mode, Signal};
+use crate::core::rules::{Group, Signal};
 use crate::core::sample::Depth;
 use crate::event_log::{EventLog, LogTarget};
 use crate::freeze::FireError;
@@ -46,6 +47,7 @@ use crate::metrics::{self, Metrics};
 use crate::procfs;
 use crate::recording::Recorder;
 use crate::signal::SignalError;
+use about::About;
 use grip::Grip;
 use intake::Intake;
 use lookout::Lookout;
@@ -102,13 +104,6 @@ pub struct Agent {
     reader_gone: bool,
 }
 
-/// What `agent_started` tells.
-struct About {
-    kernel: String,
-    config: String,
-    mode: String,
-}
-
 impl Agent {
     /// Checks the host, loads and attaches the programs, dumps all processes. When it returns, the tree is complete.
     pub fn start(settings: Settings, config: Config) -> anyhow::Result<Self> {
@@ -134,11 +129,7 @@ impl Agent {
         if settings.confine {
             confine()?;
         }
-        let about = About {
-            kernel: preflight::kernel_release(),
-            config: config.file.clone(),
-            mode: mode_of(&config),
-        };
+        let about = About::of(&config);
         let mut agent = Self {
             settings,
             core: Intake::new(Core::new(std::process::id()), recorder),
@@ -172,6 +163,11 @@ impl Agent {
         agent.begin(kept)?;
         agent.settle(FIRST_TURN);
         Ok(agent)
+    }
+
+    /// For whoever started it by hand: without a word it would look as if it did nothing.
+    pub fn say_where(&self) {
+        tracing::info!("{}", self.about.words(&self.core.status(), &self.running));
     }
 
     /// Runs until `shutdown` comes, or nobody reads the log on stdout any more. `hangup` reloads.
@@ -408,7 +404,7 @@ impl Agent {
                 tracing::info!("configuration reloaded from {}", config.file);
                 // Re-arming is what a person does by reloading.
                 self.state.broken.clear();
-                self.about.mode = mode_of(&config);
+                self.about.mode = About::of(&config).mode;
                 if config.agent != self.running {
                     tracing::warn!("what changed in [agent] besides log_level and protect takes a restart");
                 }
@@ -485,11 +481,6 @@ pub fn version() -> String {
 }
 
 /// `enforce` if any group does.
-fn mode_of(config: &Config) -> String {
-    let enforces = config.rules.groups.iter().any(|g| g.mode == Mode::Enforce);
-    if enforces { "enforce" } else { "observe" }.to_owned()
-}
-
 fn is_broken_pipe(outcome: &std::io::Result<()>) -> bool {
     outcome.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
 }

@@ -95,6 +95,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
         let hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
         let agent = Agent::start(settings, config)?;
+        agent.say_where();
         agent
             .run(hangup, async {
                 tokio::select! {
