@@ -19,16 +19,18 @@ pub mod tail;
 pub mod top;
 pub mod tree;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::bail;
 use jiff::tz::TimeZone;
 
 use crate::agent::DEFAULT_CONFIG;
 use crate::cli::{Cli, Command};
 use crate::config::Config;
-use crate::event_log::LogTarget;
+use crate::event_log::{LogTarget, Reader};
 use crate::output::{self, Terminal};
 
 /// How often `tail -f` looks for more.
@@ -51,7 +53,8 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => output::to_stdout(|out| doctor::run(&args, format, out)),
         Command::Profiles(args) => output::to_stdout(|out| profiles::run(&args, format, out)),
         Command::Tail(args) => {
-            let mut stderr = std::io::stderr();
+            let mut stderr = io::stderr();
+            let log = log(args.file.as_deref(), installed)?;
             output::to_stdout(|out| {
                 let sink = tail::Sink {
                     format,
@@ -61,28 +64,29 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                     err: &mut stderr,
                     wait: &mut || output::wait_while_read(FOLLOW_PERIOD),
                 };
-                tail::run(&args, default_log(), sink)
+                tail::run(&args, log, sink)
             })
         }
         Command::Replay(args) => {
-            let mut stderr = std::io::stderr();
+            let mut stderr = io::stderr();
             output::to_stdout(|out| {
                 let zone = TimeZone::system();
                 replay::run(&args, &mut replay::Sink { format, color, zone, out, err: &mut stderr })
             })
         }
         Command::Report(args) => {
-            let mut stderr = std::io::stderr();
-            output::to_stdout(|out| report::run(&args, default_log(), &TimeZone::system(), out, &mut stderr))
+            let mut stderr = io::stderr();
+            let log = log(args.log.as_deref(), installed)?;
+            output::to_stdout(|out| report::run(&args, log, &TimeZone::system(), out, &mut stderr))
         }
         Command::Tree(args) => output::to_stdout(|out| {
-            tree::run(&args, &mut Terminal::stdout(format, color, out, &mut std::io::stderr()))
+            tree::run(&args, &mut Terminal::stdout(format, color, out, &mut io::stderr()))
         }),
         Command::Orphans(args) => output::to_stdout(|out| {
-            orphans::run(&args, &mut Terminal::stdout(format, color, out, &mut std::io::stderr()))
+            orphans::run(&args, &mut Terminal::stdout(format, color, out, &mut io::stderr()))
         }),
         Command::Explain(args) => output::to_stdout(|out| {
-            explain::run(&args, &mut Terminal::stdout(format, color, out, &mut std::io::stderr()))
+            explain::run(&args, &mut Terminal::stdout(format, color, out, &mut io::stderr()))
         }),
         Command::Top(args) => top::run(&args, format, color),
         Command::Completions(args) => output::to_stdout(|out| completions::run(&args, format, out)),
@@ -91,12 +95,59 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The log of the installed configuration, or of the embedded one.
-fn default_log() -> PathBuf {
-    let installed = Path::new(DEFAULT_CONFIG);
-    let config = if installed.exists() { Config::load(installed).ok() } else { None };
-    match config.unwrap_or_else(Config::embedded).agent.log {
-        LogTarget::File(path) => path,
-        LogTarget::Stdout => PathBuf::from("-"),
+/// The installed configuration, or the embedded one.
+fn installed() -> Config {
+    let file = Path::new(DEFAULT_CONFIG);
+    let config = if file.exists() { Config::load(file).ok() } else { None };
+    config.unwrap_or_else(Config::embedded)
+}
+
+/// The log that was named, or else that of a configuration. Whoever names none may not know where theirs is written.
+fn log(named: Option<&Path>, config: impl FnOnce() -> Config) -> anyhow::Result<PathBuf> {
+    if let Some(named) = named {
+        return Ok(named.to_owned());
+    }
+    match config().agent.log {
+        LogTarget::Stdout => {
+            bail!("the configuration has the event log on stdout: name a file, or - for stdin")
+        }
+        LogTarget::File(path) => match Reader::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(
+                "there is no event log {}: an agent that was started with --log or --config may write another one; name that",
+                path.display()
+            ),
+            // Whatever else there is to say is said by whoever reads it.
+            _ => Ok(path),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logging_to(log: LogTarget) -> Config {
+        let mut config = Config::embedded();
+        config.agent.log = log;
+        config
+    }
+
+    #[test]
+    fn a_log_that_nobody_named_is_the_configurations() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("events.jsonl");
+        let of = |named, log: LogTarget| log_error(super::log(named, || logging_to(log)));
+        let other = Path::new("/nonexistent/other");
+        assert_eq!(of(Some(other), LogTarget::Stdout), Ok(other.to_owned()));
+        // stdin would be waited for at a terminal, without a word.
+        assert!(of(None, LogTarget::Stdout).expect_err("no file").contains("stdout"));
+        let missing = of(None, LogTarget::File(path.clone())).expect_err("nothing there");
+        assert!(missing.contains("there is no event log") && missing.contains("--log"), "{missing}");
+        std::fs::write(dir.path().join("events.jsonl.1"), "").expect("written");
+        assert_eq!(of(None, LogTarget::File(path.clone())), Ok(path));
+    }
+
+    fn log_error(result: anyhow::Result<PathBuf>) -> Result<PathBuf, String> {
+        result.map_err(|error| error.to_string())
     }
 }
