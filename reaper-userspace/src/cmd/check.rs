@@ -128,7 +128,9 @@ fn summary(group: &Group) -> String {
     let mut line = format!("{verb}{profile}: idle orphans {get} {}", signals.join(", then "));
     let kill = if stop.kill { ", then KILL" } else { "" };
     line.push_str(kill);
-    line.push_str(&format!(", {} apart", length(stop.grace)));
+    if stop.kill || signals.len() > 1 {
+        line.push_str(&format!(", {} apart", length(stop.grace)));
+    }
     if stop.when == When::Replaced {
         line.push_str(", once a new master lives");
     }
@@ -229,6 +231,19 @@ mod tests {
             &expect![[r#"
             {"kind":"warning","file":"reaper.toml","line":8,"column":28,"message":"signals: KILL is not graceful: `kill = true` sends it after the last grace"}
             {"kind":"result","file":"reaper.toml","ok":true,"errors":0,"warnings":1,"groups":[{"name":"queue","mode":"observe","profile":"laravel-queue","when":"always","signals":["TERM"],"kill":true,"grace_us":30000000,"deadline_us":0},{"name":"own","mode":"enforce","profile":null,"when":"replaced","signals":["INT","KILL"],"kill":false,"grace_us":65000000,"deadline_us":7200000000}]}
+        "#]],
+        );
+    }
+
+    #[test]
+    fn one_signal_is_not_apart_from_anything() {
+        check(
+            "[[group]]\nname = 'one'\nmaster.comm = 'x'\nstop = { signals = ['TERM'], kill = false }",
+            OutputFormat::Human,
+            0,
+            &expect![[r#"
+            reaper.toml: ok, 1 group, 0 warnings
+              one  observes: idle orphans would get TERM
         "#]],
         );
     }

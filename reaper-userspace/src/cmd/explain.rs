@@ -100,7 +100,9 @@ pub fn paragraphs(known: &Explanation) -> Vec<(String, String)> {
     add(&proc.pid.to_string(), command);
     let age = span(known.age_us.saturating_mul(1_000));
     let state = if *alive { "born" } else { "dead, was born" };
-    add("process", format!("{}, user {}, {state} {age} ago", proc.comm, proc.uid));
+    // A name may be empty, or blank: prctl(2) takes any.
+    let name = if proc.comm.trim().is_empty() { format!("{:?}", proc.comm) } else { proc.comm.to_string() };
+    add("process", format!("{name}, user {}, {state} {age} ago", proc.uid));
     if *alive {
         add("parents", chain(ancestry, "none"));
     }
@@ -137,5 +139,30 @@ fn chain(ancestors: &[Ancestor], none: &str) -> String {
     match ancestors {
         [] => none.to_owned(),
         all => all.iter().map(one).collect::<Vec<_>>().join(" < "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// prctl(2) takes any name, also none.
+    #[test]
+    fn a_blank_name_is_seen() {
+        let named = |comm: &str| {
+            let proc =
+                json!({"pid": 7, "start_ns": 1, "ppid": 1, "uid": 0, "comm": comm, "exe": "", "argv": []});
+            let known = json!({
+                "proc": proc, "alive": true, "age_us": 1_000, "lineage": [], "ancestry": [], "roles": [],
+                "groups": [], "look": null, "next": null, "says": [],
+            });
+            let known: Explanation = serde_json::from_value(known).expect("an explanation");
+            paragraphs(&known).into_iter().find(|(label, _)| label == "process").expect("it is told").1
+        };
+        assert!(named("").starts_with("\"\", user 0"), "{}", named(""));
+        assert!(named("  ").starts_with("\"  \", user 0"), "{}", named("  "));
+        assert!(named("php").starts_with("php, user 0"), "{}", named("php"));
     }
 }
