@@ -1,8 +1,8 @@
-//! The documents for users: every command in them is run, every configuration in them is read.
-#![allow(clippy::unwrap_used, reason = "in a test a broken assumption is a failure")]
+//! The documents for users: every command in them is run that can be run here, every configuration in them is read.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test a broken assumption is a failure")]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -17,13 +17,27 @@ use reaper_tests::script::{Op, worker};
 const LOG: &str = "/var/log/reaper/events.jsonl";
 const CONFIG: &str = "/etc/reaper/reaper.toml";
 
+/// What of `docs/install.md` is run elsewhere, by how it begins, and where.
+const ELSEWHERE: [(&str, &str); 3] = [
+    ("apt install ./reaper_", "`cargo xtask dist --test`: a machine of its own with systemd"),
+    (
+        "mkdir -p /run/reaper",
+        "nowhere: it takes a host whose containers may be given its pids and capabilities",
+    ),
+    ("kubectl apply", "nowhere: `cargo xtask dist` holds what it sends against the API's schemas"),
+];
+
 /// How long a command may take on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+}
+
 fn documents() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let entries = fs::read_dir(repository().join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let mut found: Vec<_> = entries.filter(|path| path.extension().is_some_and(|ext| ext == "md")).collect();
+    found.push(repository().join("README.md"));
     found.sort();
     found
 }
@@ -51,6 +65,15 @@ fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
     found
 }
 
+/// A `PATH` on which this program comes first.
+fn path_with(scene: &Scene, program: &str, text: &str) -> String {
+    let bin = scene.path("bin");
+    fs::create_dir(&bin).unwrap();
+    fs::write(bin.join(program), text).unwrap();
+    fs::set_permissions(bin.join(program), fs::Permissions::from_mode(0o755)).unwrap();
+    format!("{}:{}", bin.display(), std::env::var("PATH").unwrap())
+}
+
 #[test]
 fn every_command_runs() {
     let scene = Scene::new();
@@ -74,8 +97,6 @@ fn every_command_runs() {
     }
 
     let file = scene.path("agent.toml");
-    let bin = scene.path("bin");
-    fs::create_dir(&bin).unwrap();
     // The commands that ask an agent ask this one.
     let wrapper = format!(
         "#!/bin/sh\ncase $1 in\ntree|orphans|explain) set -- \"$@\" --config {} ;;\ndoctor) set -- \"$@\" --socket {} ;;\ntail) set -- \"$@\" {} ;;\n\
@@ -85,9 +106,7 @@ fn every_command_runs() {
         config.log.display(),
         binary().display()
     );
-    fs::write(bin.join("reaper"), wrapper).unwrap();
-    fs::set_permissions(bin.join("reaper"), fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let path = path_with(&scene, "reaper", &wrapper);
 
     env::program("jq", "jq").unwrap();
     let mut count = 0;
@@ -121,9 +140,60 @@ fn every_configuration_is_good() {
             let outcome = run_to_end(&scene, Command::new(binary()).arg("check").arg(&file), LONG);
             let place = format!("{}:{line}", document.display());
             assert!(outcome.status.success(), "{place}\n{block}\n{outcome:#?}");
-            assert!(!outcome.stderr.contains("warning"), "{place}\n{block}\n{outcome:#?}");
+            assert!(!outcome.stdout.contains("warning:"), "{place}\n{block}\n{outcome:#?}");
             count += 1;
         }
     }
     assert!(count > 4, "{count} configurations");
+}
+
+#[test]
+fn the_packaged_configurations_are_good() {
+    for file in ["packaging/reaper.toml", "packaging/kubernetes/reaper.toml"] {
+        let scene = Scene::new();
+        let file = repository().join(file);
+        let outcome = run_to_end(&scene, Command::new(binary()).arg("check").arg(&file), LONG);
+        assert!(outcome.status.success(), "{outcome:#?}");
+        assert!(!outcome.stdout.contains("enforces"), "as installed it observes: {outcome:#?}");
+    }
+}
+
+/// The files go below a folder instead of the root, and systemctl says what it was asked.
+#[test]
+fn the_archive_is_installed_as_it_is_said() {
+    let scene = Scene::new();
+    let file = repository().join("docs/install.md");
+    let mut blocks = blocks(&fs::read_to_string(file).unwrap(), "sh");
+    for (begins, _where) in ELSEWHERE {
+        let before = blocks.len();
+        blocks.retain(|(_, block)| !block.starts_with(begins));
+        assert_eq!(blocks.len() + 1, before, "{begins}");
+    }
+    let [(_, block)] = &blocks[..] else { panic!("neither run here nor elsewhere: {blocks:#?}") };
+
+    let archive = scene.path("archive");
+    fs::create_dir(&archive).unwrap();
+    symlink(binary(), archive.join("reaper")).unwrap();
+    symlink(repository().join("packaging"), archive.join("packaging")).unwrap();
+    let root = scene.path("root");
+    for there in ["usr/bin", "etc/systemd/system"] {
+        fs::create_dir_all(root.join(there)).unwrap();
+    }
+    let asked = scene.path("asked");
+    let path = path_with(&scene, "systemctl", &format!("#!/bin/sh\necho \"$@\" >>{}\n", asked.display()));
+    let here = block.replace(" /", &format!(" {}/", root.display()));
+    let mut shell = Command::new("sh");
+    shell.args(["-e", "-c", &here]).current_dir(&archive).env("PATH", path);
+    let outcome = run_to_end(&scene, &mut shell, LONG);
+    assert!(outcome.status.success(), "{block}\n{outcome:#?}");
+
+    assert_eq!(fs::read_to_string(asked).unwrap(), "daemon-reload\nenable --now reaper\n");
+    let unit = fs::read_to_string(root.join("etc/systemd/system/reaper.service")).unwrap();
+    let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/")).unwrap();
+    let (program, args) = start.split_once(' ').unwrap();
+    assert_eq!(args, "run");
+    let mut check = Command::new(root.join(program));
+    check.arg("check").arg(root.join("etc/reaper/reaper.toml"));
+    let outcome = run_to_end(&scene, &mut check, LONG);
+    assert!(outcome.status.success() && !outcome.stdout.contains("warning:"), "{outcome:#?}");
 }
