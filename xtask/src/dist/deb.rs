@@ -8,19 +8,23 @@ use anyhow::{Result, bail};
 use super::{
     Work,
     binary::{self, Binary},
-    tool,
+    stage, tool,
 };
 use crate::sh;
 
 const NAME: &str = "cargo-deb";
 const NAME_VERSION: &str = "3.8.0";
 
+/// Not installed for this: it takes half of Perl.
+const CHECKER: &str = "lintian";
+
 /// The revision that is handed out, and one that it can be upgraded to, for the test.
 pub(super) const FIRST: &str = "1";
 pub(super) const NEXT: &str = "2";
 
-/// Packs what was built and staged.
+/// Packs what was built and staged. Debian's checker must have nothing to say, where it is installed.
 pub(super) fn build(binary: &Binary, work: &Work, revision: &str) -> Result<PathBuf> {
+    stage::changelog(binary, work, revision)?;
     let mut deb = work.dated(Command::new(tool(NAME, NAME_VERSION)?));
     deb.current_dir(sh::root()).args([
         "--package",
@@ -34,6 +38,9 @@ pub(super) fn build(binary: &Binary, work: &Work, revision: &str) -> Result<Path
     for entry in work.out.read_dir()? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "deb") {
+            if sh::on_path(CHECKER).is_some() {
+                sh::run(Command::new(CHECKER).args(["--fail-on", "error,warning"]).arg(&path))?;
+            }
             return Ok(path);
         }
     }

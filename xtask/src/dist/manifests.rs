@@ -1,8 +1,9 @@
-//! The Kubernetes manifests, held against the schemas of the API: a key that the API does not know is an error.
+//! The Kubernetes manifests, held against the schemas of the API: a key that the API does not know is an error. What Kustomize
+//! makes of them is, too, where there is a program that does.
 
-use std::{path::PathBuf, process::Command};
+use std::{fs, path::PathBuf, process::Command};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::target;
 use crate::sh;
@@ -16,16 +17,35 @@ const RELEASES: [&str; 2] = ["1.30", "1.37"];
 const FOLDER: &str = "packaging/kubernetes";
 /// Lists the others, and is nothing that the API knows.
 const LIST: &str = "kustomization.yaml";
+/// What puts them together as it says, and the word for that.
+const BUILDERS: [(&str, &str); 2] = [("kubectl", "kustomize"), ("kustomize", "build")];
 
 /// Fails at the first manifest that is not valid.
 pub(super) fn check() -> Result<()> {
     let program = program()?;
+    let built = built()?;
     for release in RELEASES {
         let mut check = Command::new(&program);
         check.current_dir(sh::root()).args(["--strict", "--kubernetes-version", release]);
-        sh::run(check.args(manifests()?))?;
+        sh::run(check.args(manifests()?).args(&built))?;
     }
     Ok(())
+}
+
+/// What `kubectl apply -k` would send, in a file.
+fn built() -> Result<Option<PathBuf>> {
+    let folder = sh::root().join(FOLDER);
+    let here = BUILDERS.into_iter().find(|(program, _)| sh::on_path(program).is_some());
+    let Some((program, word)) = here else {
+        eprintln!("dist: neither kubectl nor kustomize is here: what they make of {LIST} is not checked");
+        return Ok(None);
+    };
+    let output = Command::new(program).arg(word).arg(&folder).output();
+    let output = output.with_context(|| format!("cannot start {program}"))?;
+    ensure!(output.status.success(), "{LIST}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let file = target().join("kustomized.yaml");
+    fs::write(&file, output.stdout).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(Some(file))
 }
 
 /// Every manifest, from the repository's root.

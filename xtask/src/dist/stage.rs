@@ -14,12 +14,16 @@ use crate::sh;
 /// Below the folder of the binary's profile; the package's assets in `reaper-userspace/Cargo.toml` name it, too.
 const STAGE: &str = "stage";
 
+/// As in the package's metadata.
+const MAINTAINER: &str = "The reaper contributors <reaper@localhost>";
+
 /// Shell, and the file in which it looks for a command's completions.
 const COMPLETIONS: [(&str, &str); 3] =
     [("bash", "completions/reaper"), ("zsh", "completions/_reaper"), ("fish", "completions/reaper.fish")];
 
 /// What of the repository is in the archive.
-const KEPT: [&str; 6] = ["README.md", "LICENSE-APACHE", "LICENSE-GPL2", "LICENSE-MIT", "docs", "packaging"];
+const KEPT: [&str; 7] =
+    ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-GPL2", "LICENSE-MIT", "docs", "packaging"];
 
 /// Has the binary write its pages and completions. Returns where they are.
 pub(super) fn fill(binary: &Binary) -> Result<PathBuf> {
@@ -29,9 +33,8 @@ pub(super) fn fill(binary: &Binary) -> Result<PathBuf> {
     for command in commands(&String::from_utf8_lossy(&overview)) {
         write(&stage.join(format!("man/reaper-{command}.1")), &said(binary, &["man", &command])?)?;
     }
-    // Packed as Debian wants them, which `man` reads anywhere.
     let pages = fs::read_dir(stage.join("man"))?.map(|page| Ok(page?.path())).collect::<Result<Vec<_>>>()?;
-    sh::run(Command::new("gzip").args(["--best", "--no-name", "--"]).args(pages))?;
+    pack(&pages)?;
     for (shell, file) in COMPLETIONS {
         write(&stage.join(file), &said(binary, &["completions", shell])?)?;
     }
@@ -62,6 +65,25 @@ fn said(binary: &Binary, args: &[&str]) -> Result<Vec<u8>> {
         bail!("`reaper {}`: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(output.stdout)
+}
+
+/// Packs files as Debian wants its pages and changelogs, which `man` reads anywhere.
+fn pack(files: &[PathBuf]) -> Result<()> {
+    sh::run(Command::new("gzip").args(["--best", "--no-name", "--force", "--"]).args(files))
+}
+
+/// Debian's own list of changes to the package: the one entry points to the project's.
+pub(super) fn changelog(binary: &Binary, work: &Work, revision: &str) -> Result<()> {
+    let date = sh::ask("date", ["--utc", "--rfc-email", &format!("--date=@{}", work.epoch)]);
+    let date = date.context("date does not say the time of the commit")?;
+    let file = binary.folder().join(STAGE).join("changelog.Debian");
+    let entry = format!(
+        "reaper ({VERSION}-{revision}) unstable; urgency=medium\n\n  * See CHANGELOG.md beside this file.\n\n \
+         -- {MAINTAINER}  {}\n",
+        date.trim()
+    );
+    write(&file, entry.as_bytes())?;
+    pack(&[file])
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<()> {
