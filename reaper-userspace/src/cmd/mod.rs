@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use jiff::tz::TimeZone;
 
 use crate::agent::DEFAULT_CONFIG;
@@ -54,7 +54,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Profiles(args) => output::to_stdout(|out| profiles::run(&args, format, out)),
         Command::Tail(args) => {
             let mut stderr = io::stderr();
-            let log = log(args.file.as_deref(), installed)?;
+            let log = log(args.file.as_deref(), || configured(args.config.as_deref()))?;
             output::to_stdout(|out| {
                 let sink = tail::Sink {
                     format,
@@ -76,7 +76,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Report(args) => {
             let mut stderr = io::stderr();
-            let log = log(args.log.as_deref(), installed)?;
+            let log = log(args.log.as_deref(), || configured(args.config.as_deref()))?;
             output::to_stdout(|out| report::run(&args, log, &TimeZone::system(), out, &mut stderr))
         }
         Command::Tree(args) => output::to_stdout(|out| {
@@ -95,25 +95,28 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The installed configuration, or the embedded one.
-fn installed() -> Config {
+/// The configuration that was named, which must be valid; else the installed one if it is, else the embedded one.
+fn configured(named: Option<&Path>) -> anyhow::Result<Config> {
+    if let Some(named) = named {
+        return Config::load(named).context("the configuration does not say where the event log is");
+    }
     let file = Path::new(DEFAULT_CONFIG);
     let config = if file.exists() { Config::load(file).ok() } else { None };
-    config.unwrap_or_else(Config::embedded)
+    Ok(config.unwrap_or_else(Config::embedded))
 }
 
 /// The log that was named, or else that of a configuration. Whoever names none may not know where theirs is written.
-fn log(named: Option<&Path>, config: impl FnOnce() -> Config) -> anyhow::Result<PathBuf> {
+fn log(named: Option<&Path>, config: impl FnOnce() -> anyhow::Result<Config>) -> anyhow::Result<PathBuf> {
     if let Some(named) = named {
         return Ok(named.to_owned());
     }
-    match config().agent.log {
+    match config()?.agent.log {
         LogTarget::Stdout => {
             bail!("the configuration has the event log on stdout: name a file, or - for stdin")
         }
         LogTarget::File(path) => match Reader::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(
-                "there is no event log {}: an agent that was started with --log or --config may write another one; name that",
+                "there is no event log {}: an agent that was started with --config or --log writes another one; say which",
                 path.display()
             ),
             // Whatever else there is to say is said by whoever reads it.
@@ -126,10 +129,10 @@ fn log(named: Option<&Path>, config: impl FnOnce() -> Config) -> anyhow::Result<
 mod tests {
     use super::*;
 
-    fn logging_to(log: LogTarget) -> Config {
+    fn logging_to(log: LogTarget) -> anyhow::Result<Config> {
         let mut config = Config::embedded();
         config.agent.log = log;
-        config
+        Ok(config)
     }
 
     #[test]
@@ -144,7 +147,13 @@ mod tests {
         let missing = of(None, LogTarget::File(path.clone())).expect_err("nothing there");
         assert!(missing.contains("there is no event log") && missing.contains("--log"), "{missing}");
         std::fs::write(dir.path().join("events.jsonl.1"), "").expect("written");
-        assert_eq!(of(None, LogTarget::File(path.clone())), Ok(path));
+        assert_eq!(of(None, LogTarget::File(path.clone())), Ok(path.clone()));
+
+        let file = dir.path().join("reaper.toml");
+        let of_file = || log_error(log(None, || configured(Some(&file))));
+        assert!(of_file().expect_err("no such file").contains("does not say where the event log is"));
+        std::fs::write(&file, format!("[agent]\nlog = {path:?}\n")).expect("written");
+        assert_eq!(of_file(), Ok(path));
     }
 
     fn log_error(result: anyhow::Result<PathBuf>) -> Result<PathBuf, String> {

@@ -27,8 +27,11 @@ use model::Model;
 /// Arguments of `reaper report`.
 #[derive(Args, Clone, Debug)]
 pub struct ReportArgs {
-    /// The log; - is stdin [default: the one of /etc/reaper/reaper.toml, or /var/log/reaper/events.jsonl]
+    /// The log; - is stdin [default: the one of the agent's configuration, or /var/log/reaper/events.jsonl]
     pub log: Option<PathBuf>,
+    /// The agent's configuration, which says where its log is [default: /etc/reaper/reaper.toml if it is there]
+    #[arg(long, value_name = "FILE", conflicts_with = "log")]
+    pub config: Option<PathBuf>,
     /// Only records since then: 10m, 2h, today, 14:30, 2026-01-02, or RFC 3339
     #[arg(long, value_name = "TIME", value_parser = parse_since)]
     pub since: Option<Timestamp>,

@@ -41,8 +41,11 @@ pub struct TailArgs {
     /// Only records about this process
     #[arg(long)]
     pub pid: Option<u32>,
-    /// The log; - is stdin [default: the one of /etc/reaper/reaper.toml, or /var/log/reaper/events.jsonl]
+    /// The log; - is stdin [default: the one of the agent's configuration, or /var/log/reaper/events.jsonl]
     pub file: Option<PathBuf>,
+    /// The agent's configuration, which says where its log is [default: /etc/reaper/reaper.toml if it is there]
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    pub config: Option<PathBuf>,
 }
 
 /// Where records go, and how.

@@ -246,7 +246,12 @@ fn on_disk(dir: &Path) -> ReportArgs {
         crate::event_log::line::append(&mut log, n.unsigned_abs(), ts, &record).expect("a line");
     }
     fs::write(dir.join("events.jsonl"), log).expect("written");
-    ReportArgs { log: Some(dir.join("events.jsonl")), since: None, out: dir.join("report.html") }
+    ReportArgs {
+        log: Some(dir.join("events.jsonl")),
+        config: None,
+        since: None,
+        out: dir.join("report.html"),
+    }
 }
 
 fn run_it(args: &ReportArgs) -> anyhow::Result<(String, String)> {
