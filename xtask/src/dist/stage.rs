@@ -72,18 +72,20 @@ fn pack(files: &[PathBuf]) -> Result<()> {
     sh::run(Command::new("gzip").args(["--best", "--no-name", "--force", "--"]).args(files))
 }
 
-/// Debian's own list of changes to the package: the one entry points to the project's.
-pub(super) fn changelog(binary: &Binary, work: &Work, revision: &str) -> Result<()> {
+/// The project's list of changes as the package has it, and Debian's own, whose one entry points to that.
+pub(super) fn changelogs(binary: &Binary, work: &Work, revision: &str) -> Result<()> {
     let date = sh::ask("date", ["--utc", "--rfc-email", &format!("--date=@{}", work.epoch)]);
     let date = date.context("date does not say the time of the commit")?;
-    let file = binary.folder().join(STAGE).join("changelog.Debian");
     let entry = format!(
-        "reaper ({VERSION}-{revision}) unstable; urgency=medium\n\n  * See CHANGELOG.md beside this file.\n\n \
+        "reaper ({VERSION}-{revision}) unstable; urgency=medium\n\n  * See changelog.gz beside this file.\n\n \
          -- {MAINTAINER}  {}\n",
         date.trim()
     );
-    write(&file, entry.as_bytes())?;
-    pack(&[file])
+    let stage = binary.folder().join(STAGE);
+    let (debian, project) = (stage.join("changelog.Debian"), stage.join("changelog"));
+    write(&debian, entry.as_bytes())?;
+    write(&project, &fs::read(sh::root().join("CHANGELOG.md")).context("cannot read CHANGELOG.md")?)?;
+    pack(&[debian, project])
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<()> {
