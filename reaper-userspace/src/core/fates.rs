@@ -97,17 +97,24 @@ impl Core {
         }
     }
 
-    /// What is born below an orphan (or one that is about to be) of a group that does not name its workers counts as that one's job until it is gone;
+    /// What is born below an orphan of a group that does not name its workers counts as that one's job until it is gone;
     /// likewise below one that is only no orphan because it is a master of another group.
     pub(super) fn is_job_of_an_orphan(&self, id: NodeId, g: GroupId) -> bool {
         let spared = |up| {
-            let key = self.tree[up].key();
-            let master = !self.members.reigns(key).is_empty();
-            let lost = self.bereaved.get(&key).is_some_and(|b| b.groups.contains(&g));
-            lost || self.is_orphan_of(key, g)
-                || master && self.members.lineage_master(&self.tree, up, g).is_some()
+            let master = !self.members.reigns(self.tree[up].key()).is_empty();
+            master && self.members.lineage_master(&self.tree, up, g).is_some()
         };
-        self.rules.groups[g].worker.is_none() && self.tree.ancestors(id).any(spared)
+        self.is_below_an_orphan(id, g)
+            || self.rules.groups[g].worker.is_none() && self.tree.ancestors(id).any(spared)
+    }
+
+    /// Below an orphan of a group that does not name its workers, or one that is about to be.
+    pub(super) fn is_below_an_orphan(&self, id: NodeId, g: GroupId) -> bool {
+        let orphan = |up| {
+            let key = self.tree[up].key();
+            self.is_orphan_of(key, g) || self.bereaved.get(&key).is_some_and(|b| b.groups.contains(&g))
+        };
+        self.rules.groups[g].worker.is_none() && self.tree.ancestors(id).any(orphan)
     }
 
     /// Whoever is born below an orphan of a group that names its workers, or becomes a worker there by its title.
@@ -214,7 +221,7 @@ impl Core {
     fn walked_off(&self, id: NodeId, g: GroupId) -> bool {
         let Some(master) = self.members.lineage_master(&self.tree, id, g) else { return false };
         let mut line = std::iter::once(id).chain(self.tree.lineage(id)).take_while(|&up| up != master);
-        line.any(|up| self.tree[up].execed_in_another_session())
+        line.any(|up| self.tree[up].walked_off())
     }
 
     /// Whether it is still to be decided if it is an orphan of a group. What was live above it at the death counts: a

@@ -52,10 +52,14 @@ impl Core {
         let key = self.tree[id].key();
         let orphan = self.is_orphan_of(key, g);
         // An orphan that exec'd a master has succeeded the one it lost, whoever above it has done so too. In doubt a process is an
-        // heir.
+        // heir. The title alone says nothing: an orphan, and what it forks, may have been born with it.
+        let execed = self.tree[id].has_execed();
         let free = match orphan {
-            true => self.tree[id].has_execed(),
-            false => self.members.live_master_above(&self.tree, id, g).is_none(),
+            true => execed,
+            false => {
+                self.members.live_master_above(&self.tree, id, g).is_none()
+                    && (execed || !self.is_below_an_orphan(id, g))
+            }
         };
         if !free || !self.is_ancestry_known(id) {
             return;

@@ -411,6 +411,8 @@ impl Host {
             idle_since: self.kernel.is_idle(who).then(|| self.kernel.idle_since(who)),
             unnoticed_loss: self.lost > 0,
             alive,
+            // It was identified above.
+            dying: !alive,
             of_the_agent,
             called_master: self.called_masters.contains(&key),
         };

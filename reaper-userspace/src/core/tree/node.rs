@@ -96,6 +96,8 @@ pub(super) struct Flags {
     pub(super) parent_unknown: bool,
     /// Pid 1 of its pid namespace has died: the kernel is about to kill it.
     pub(super) doomed: bool,
+    /// One that was between it and the next in its lineage, and has been forgotten, had walked off.
+    pub(super) line_walked_off: bool,
 }
 
 impl Node {
@@ -181,9 +183,10 @@ impl Node {
     pub fn uid(&self) -> u32 {
         self.uid
     }
-    /// Whether it made a session of its own after it was forked and then exec'd: how one starts a daemon.
-    pub fn execed_in_another_session(&self) -> bool {
-        self.flags.execed && self.image.session != self.birth_session
+    /// Whether it made a session of its own after it was forked and then exec'd, which is how one starts a daemon; or one between it
+    /// and the next in its lineage did that has been forgotten.
+    pub fn walked_off(&self) -> bool {
+        self.flags.line_walked_off || self.flags.execed && self.image.session != self.birth_session
     }
     /// Thread name, as last seen.
     pub fn comm(&self) -> &Arc<str> {

@@ -68,6 +68,21 @@ impl Oracle {
         }
     }
 
+    /// /proc names its parent: who adopted it, or who adopted it after that one had died, before anybody was told.
+    pub(super) fn settle(&mut self, id: Id, ppid: u32) {
+        if !self.lives[id].unsettled {
+            return;
+        }
+        let adopter = { self.above(id).into_iter() }
+            .find(|&up| self.lives[up].alive && self.lives[up].key.tgid == ppid);
+        if let Some(adopter) = adopter {
+            self.lives[id].parent = Some(adopter);
+            self.lives[id].unsettled = false;
+        } else if ppid == 0 {
+            self.lives[id].unsettled = false;
+        }
+    }
+
     pub(super) fn above(&self, id: Id) -> Vec<Id> {
         let mut ids = Vec::new();
         let mut next = self.lives[id].parent;

@@ -89,6 +89,8 @@ pub(super) struct Life {
     pub(super) argv: Vec<Arc<str>>,
     pub(super) reigns: BTreeMap<G, ()>,
     pub(super) losses: BTreeMap<G, Loss>,
+    /// Who inherited it, as it seemed: a title may be read before the exec is told that it came with.
+    pub(super) inherited_by: BTreeMap<G, (Id, Loss)>,
     pub(super) asked: Vec<i32>,
 }
 
@@ -124,6 +126,7 @@ impl Life {
             argv: Vec::new(),
             reigns: BTreeMap::new(),
             losses: BTreeMap::new(),
+            inherited_by: BTreeMap::new(),
             asked: Vec::new(),
         }
     }

@@ -95,8 +95,9 @@ impl Oracle {
         let ran_one = |up: Id| self.lives[up].execed && self.lives[up].image.exec_at < loss.since;
         let of_its_line =
             |up: Id| std::iter::successors(Some(id), |&l| self.lives[l].mother).any(|l| l == up);
-        if above.is_some_and(|up| up == started_by || ran_one(up) && of_its_line(up)) {
+        if let Some(up) = above.filter(|&up| up == started_by || ran_one(up) && of_its_line(up)) {
             // Whoever started it has inherited.
+            self.lives[id].inherited_by.insert(g, (up, loss));
             self.lives[id].losses.remove(&g);
             return;
         }
@@ -125,6 +126,10 @@ impl Oracle {
         self.close(now, id, g, verdict);
         if loss.daemon_unless.is_some() && verdict != Verdict::Heir {
             for below in self.below(id) {
+                // What it has forked since is its work.
+                if self.lives[below].work_of_orphan.contains(&g) {
+                    continue;
+                }
                 self.lose(below, g, &Loss { child_of_master: false, daemon_unless: None, ..loss });
             }
         }

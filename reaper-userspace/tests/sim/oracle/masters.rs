@@ -34,9 +34,12 @@ impl Oracle {
                 self.lives[id].crowned.entry(g).and_modify(|r| r.1 = Ns::MAX);
                 continue;
             }
-            // An orphan does not become a master by its title alone; but by an exec, whoever above it has done so too.
+            // An orphan does not become a master by its title alone; but by an exec, whoever above it has done so too. Nor does what
+            // an orphan has forked.
             let orphan = self.lives[id].losses.get(&g).is_some_and(|l| l.verdict == Verdict::Orphan);
-            if if orphan { self.lives[id].execed } else { !self.master_above(id, g) } {
+            let execed = self.lives[id].execed;
+            let work = self.lives[id].work_of_orphan.contains(&g) && self.orphan_above(id, g);
+            if if orphan { execed } else { !self.master_above(id, g) && (execed || !work) } {
                 self.enthrone(now, id, g);
             }
         }

@@ -265,8 +265,7 @@ impl Oracle {
         }
         self.lives[id].argv.clone_from(&who.argv);
         self.lives[id].session = who.session;
-        let parent = self.lives[id].parent.map_or(0, |p| self.lives[p].key.tgid);
-        self.lives[id].unsettled &= who.ppid != parent;
+        self.settle(id, who.ppid);
         self.part(now, id);
         let who = &who;
         let rules = self.rules.clone();

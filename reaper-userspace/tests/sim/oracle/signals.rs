@@ -18,6 +18,8 @@ pub struct Shot<'a> {
     pub who: Identity,
     pub idle_since: Option<Ns>,
     pub alive: bool,
+    /// It is exiting, which /proc does not tell; a signal does nothing to it any more.
+    pub dying: bool,
     pub of_the_agent: bool,
     /// The core has ever called it a master.
     pub called_master: bool,
@@ -41,7 +43,9 @@ impl Oracle {
         let group = &rules.groups[g];
         let Some(&id) = self.by_key.get(&shot.key) else { return no("nobody knows that process") };
         let life = &self.lives[id];
-        check(shot.alive && life.alive, "it is not alive, or not that process")?;
+        // Nobody can know of an exit whose record is lost.
+        let dying = shot.dying && life.exit_missed;
+        check((shot.alive && life.alive) || dying, "it is not alive, or not that process")?;
         check(shot.key.tgid != 1, "it is pid 1")?;
         check(!life.kernel_thread, "it is a kernel thread")?;
         check(!shot.of_the_agent, "it is the agent or above it")?;
@@ -124,6 +128,12 @@ impl Oracle {
                 Verdict::Detached => return no("it left on purpose"),
                 Verdict::NoWorker => return no("it is not a worker"),
             }
+        }
+        // The one above it exec'd what made it a master after the loss only.
+        if let Some((up, loss)) = life.inherited_by.get(&g)
+            && self.lives[*up].image.exec_at >= loss.since
+        {
+            return Ok(self.since_when(id, g, loss));
         }
         if stray {
             check(self.armed[g], "it is a stray and the group is unarmed")?;
