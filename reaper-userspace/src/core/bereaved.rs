@@ -4,6 +4,8 @@
 //! Nothing is decided before /proc has been read afresh: titles change without any event, and setsid(2) may come after
 //! the parent's exit.
 
+use std::collections::BTreeMap;
+
 use super::ids::{MS, Ns, ProcKey, SECOND};
 use super::input::Identity;
 use super::membership::GroupId;
@@ -21,16 +23,10 @@ const FIRST_POLL: Ns = 5 * MS;
 pub struct Bereaved {
     /// Who.
     pub key: ProcKey,
-    /// The groups whose worker it is and of which no live master is above it, in the order of the configuration.
-    pub groups: Vec<GroupId>,
-    /// Who died, if that was seen.
-    pub lost: Option<ProcView>,
-    /// The groups of which the one that died was a master.
-    pub lost_masterships: Vec<GroupId>,
-    /// When.
+    /// The groups whose worker it is and of which no live master is above it, and how it lost the last one of each.
+    pub losses: BTreeMap<GroupId, Lost>,
+    /// Since when its fate is open, or, if later, when its parent left as those of daemons do.
     pub since: Ns,
-    /// It was a child of the one that died.
-    pub direct: bool,
     /// If it may be the child of a daemonising parent: the session in which the parent's image was exec'd.
     pub exec_session: Option<u32>,
     /// It exec'd after it was forked.
@@ -41,6 +37,26 @@ pub struct Bereaved {
     pub asked_above: bool,
     /// The next pause between two looks.
     pub pause: Ns,
+}
+
+/// How a process lost the last master of one group.
+#[derive(Clone, Debug)]
+pub struct Lost {
+    /// Who died, if that was seen.
+    pub who: Option<ProcView>,
+    /// When.
+    pub since: Ns,
+    /// That one was a master of the group itself, and none between it and one.
+    pub of_master: bool,
+    /// It was a child of the one that died.
+    pub direct: bool,
+}
+
+impl Lost {
+    /// One that was no child of the one it lost, so that only its title and its session decide.
+    pub fn above(who: Option<ProcView>, since: Ns) -> Self {
+        Self { who, since, of_master: false, direct: false }
+    }
 }
 
 /// What becomes of it.
@@ -62,15 +78,12 @@ pub enum Fate {
 }
 
 impl Bereaved {
-    /// One that was no child of the one it lost, so that only its title and its session decide.
-    pub fn new(key: ProcKey, groups: Vec<GroupId>, lost: Option<ProcView>, since: Ns, execed: bool) -> Self {
+    /// One that has lost its masters of these groups in one way.
+    pub fn new(key: ProcKey, groups: &[GroupId], lost: &Lost, execed: bool) -> Self {
         Self {
             key,
-            groups,
-            lost,
-            lost_masterships: Vec::new(),
-            since,
-            direct: false,
+            losses: groups.iter().map(|&g| (g, lost.clone())).collect(),
+            since: lost.since,
             exec_session: None,
             execed,
             adopter_was_unknown: false,
@@ -92,16 +105,16 @@ impl Bereaved {
         let matching = |g: &GroupId| groups[*g].master.matches(who);
         if let Some(exec_session) = self.exec_session {
             if who.session != exec_session {
-                return Fate::Detached(self.groups.iter().copied().filter(matching).collect());
+                return Fate::Detached(self.groups().filter(matching).collect());
             }
             if now < self.since.saturating_add(DETACH_WITHIN) {
                 return Fate::Open;
             }
         }
         let (mut heir, mut orphan, mut left) = (Vec::new(), Vec::new(), Vec::new());
-        for &g in &self.groups {
+        for (&g, lost) in &self.losses {
             let group = &groups[g];
-            let inherits = self.direct && self.execed && self.lost_masterships.contains(&g);
+            let inherits = lost.direct && lost.of_master && self.execed;
             if (inherits || daemon) && group.master.matches(who) {
                 heir.push(g);
                 continue;
@@ -118,17 +131,28 @@ impl Bereaved {
         Fate::Decided { heir, orphan, left }
     }
 
-    /// It has lost its master of these groups too, before it was decided what became of it.
-    pub fn lose_also(&mut self, groups: impl IntoIterator<Item = GroupId>) {
-        self.groups.extend(groups);
-        self.groups.sort_unstable();
-        self.groups.dedup();
+    /// The groups, in the order of the configuration.
+    pub fn groups(&self) -> impl Iterator<Item = GroupId> + Clone {
+        self.losses.keys().copied()
+    }
+
+    /// Whether one of them is this.
+    pub fn is_of(&self, group: GroupId) -> bool {
+        self.losses.contains_key(&group)
+    }
+
+    /// It has lost its master of a group too, before it was decided what became of it.
+    pub fn lose_also(&mut self, group: GroupId, lost: &Lost) {
+        self.losses.entry(group).or_insert_with(|| lost.clone());
     }
 
     /// Its parent has exited as the parents of daemons do, before it was decided what became of it: it has its second from now
     /// on.
     pub fn may_leave(&mut self, at: Ns, session: u32) {
         self.since = at;
+        for lost in self.losses.values_mut() {
+            lost.since = at;
+        }
         self.exec_session = Some(session);
         self.pause = 0;
     }

@@ -1,6 +1,6 @@
 //! What /proc says decides: who is an orphan, who left, who is nobody's. Who is a master: `masters`.
 
-use super::bereaved::{Bereaved, Fate};
+use super::bereaved::{Bereaved, Fate, Lost};
 use super::effect::Effect;
 use super::ids::{MS, Ns, ProcKey, SECOND};
 use super::input::{Identified, Identity};
@@ -16,6 +16,7 @@ use super::{Core, View};
 const PARENT_POLL: Ns = 10 * MS;
 
 /// How a process came to be an orphan.
+#[derive(Clone)]
 pub(super) struct Loss {
     /// Who died, if that was seen.
     pub(super) lost: Option<ProcView>,
@@ -112,7 +113,7 @@ impl Core {
     pub(super) fn is_below_an_orphan(&self, id: NodeId, g: GroupId) -> bool {
         let orphan = |up| {
             let key = self.tree[up].key();
-            self.is_orphan_of(key, g) || self.bereaved.get(&key).is_some_and(|b| b.groups.contains(&g))
+            self.is_orphan_of(key, g) || self.bereaved.get(&key).is_some_and(|b| b.is_of(g))
         };
         self.rules.groups[g].worker.is_none() && self.tree.ancestors(id).any(orphan)
     }
@@ -135,7 +136,8 @@ impl Core {
             })
             .collect();
         if !groups.is_empty() {
-            self.become_orphan(now, id, &groups, &Loss { lost: None, since: now, stray: false }, who);
+            let how = Loss { lost: None, since: now, stray: false };
+            self.become_orphan(now, id, groups.into_iter().map(|g| (g, how.clone())).collect(), who);
         }
     }
 
@@ -151,14 +153,16 @@ impl Core {
             return self.look_again(now, bereaved);
         }
         if !std::mem::replace(&mut bereaved.asked_above, true)
-            && let Some(up) = self.may_succeed_above(id, &bereaved.groups)
+            && let Some(up) = self.may_succeed_above(id, bereaved.groups())
         {
             self.effects.push_back(Effect::Identify(up));
             return self.look_again(now, bereaved);
         }
-        for g in std::mem::take(&mut bereaved.groups) {
-            match self.still_bereaved(id, g, &bereaved) {
-                Ok(true) => bereaved.groups.push(g),
+        for (g, lost) in std::mem::take(&mut bereaved.losses) {
+            match self.still_bereaved(id, g, lost.since, bereaved.adopter_was_unknown) {
+                Ok(true) => {
+                    bereaved.losses.insert(g, lost);
+                }
                 Ok(false) => {}
                 Err(because) => {
                     if let (SparedBecause::Adopted, Some(session)) = (because, bereaved.exec_session) {
@@ -169,7 +173,7 @@ impl Core {
                 }
             }
         }
-        if bereaved.groups.is_empty() {
+        if bereaved.losses.is_empty() {
             // It has lost nobody after all.
             return self.consider_as_master(now, id, who, false);
         }
@@ -187,7 +191,7 @@ impl Core {
                 let because = if daemon { HeirBecause::Session } else { HeirBecause::Exec };
                 for &g in heir {
                     self.say_overlap(now, id, g, who);
-                    let of = bereaved.lost.clone().unwrap_or_default();
+                    let of = bereaved.losses.get(&g).and_then(|lost| lost.who.clone()).unwrap_or_default();
                     self.succeed(now, id, g, of, because);
                 }
                 if !left.is_empty() {
@@ -201,8 +205,9 @@ impl Core {
                     }
                 }
                 if !orphan.is_empty() && heir.is_empty() {
-                    let how = Loss { lost: bereaved.lost.clone(), since: bereaved.since, stray: false };
-                    self.become_orphan(now, id, orphan, &how, who);
+                    let how = |lost: &Lost| Loss { lost: lost.who.clone(), since: lost.since, stray: false };
+                    let losses = orphan.iter().filter_map(|g| Some((*g, how(bereaved.losses.get(g)?))));
+                    self.become_orphan(now, id, losses.collect(), who);
                 }
                 if bereaved.exec_session.is_some() {
                     // Of the groups that it inherits they have a master.
@@ -231,7 +236,8 @@ impl Core {
         &self,
         id: NodeId,
         g: GroupId,
-        open: &Bereaved,
+        since: Ns,
+        adopter_was_unknown: bool,
     ) -> Result<bool, SparedBecause> {
         let key = self.tree[id].key();
         if !self.members.reigns(key).is_empty() || self.is_orphan_of(key, g) {
@@ -241,12 +247,12 @@ impl Core {
             return Err(SparedBecause::Detached);
         };
         match self.members.live_master_above(&self.tree, id, g) {
-            Some(_) if open.adopter_was_unknown => Err(SparedBecause::Adopted),
+            Some(_) if adopter_was_unknown => Err(SparedBecause::Adopted),
             // Its own parent, or whoever started it below the one that died, has inherited.
             Some(above) if above == started_by => Ok(false),
             // It ran a master then already, and could be none below another.
             Some(above)
-                if self.tree[above].image().exec_at < open.since
+                if self.tree[above].image().exec_at < since
                     && self.tree[above].has_execed()
                     && self.tree.lineage(id).any(|up| up == above) =>
             {
@@ -277,13 +283,14 @@ impl Core {
         let masters: Vec<_> =
             heir_of.iter().map(|&g| (g, self.members.lineage_master(&self.tree, id, g))).collect();
         if heir_of.is_empty() {
-            for &g in &bereaved.groups {
+            for g in bereaved.groups() {
                 self.spare(now, id, g, SparedBecause::Detached);
             }
         }
         self.mark_left(id);
         for (g, of) in masters {
-            let of = of.map(|m| self.tree.view(m)).or_else(|| bereaved.lost.clone()).unwrap_or_default();
+            let lost = || bereaved.losses.get(&g).and_then(|lost| lost.who.clone());
+            let of = of.map(|m| self.tree.view(m)).or_else(lost).unwrap_or_default();
             self.succeed(now, id, g, of, HeirBecause::Session);
         }
     }
@@ -299,31 +306,28 @@ impl Core {
         &mut self,
         now: Ns,
         id: NodeId,
-        groups: &[GroupId],
-        how: &Loss,
+        losses: Vec<(GroupId, Loss)>,
         who: &Identity,
     ) {
-        let Loss { ref lost, since, stray } = *how;
         let key = self.tree[id].key();
-        for &g in groups {
+        let mut groups: Vec<GroupId> = losses.iter().map(|(g, _)| *g).collect();
+        for (g, Loss { lost, since, stray }) in losses.clone() {
             let (group, proc) = (self.group_name(g), self.tree.view(id));
             let lineage = self.pids_up_to_master(id, g);
-            self.record(since, Event::Orphaned { group, proc, lost: lost.clone(), lineage, stray });
+            self.record(since, Event::Orphaned { group, proc, lost, lineage, stray });
         }
-        let mut orphan = Orphan::new(key, groups.first().copied().unwrap_or_default(), since, stray);
-        orphan.groups = groups.to_vec();
         if let Some(known) = self.orphans.get_mut(&key) {
-            known.groups.extend_from_slice(groups);
+            known.groups.append(&mut groups);
             if self.rules.groups[known.group].mode == Mode::Enforce {
                 return;
             }
-            orphan.groups.clone_from(&known.groups);
+            groups.clone_from(&known.groups);
         }
-        let acting = self.acting_group(&orphan.groups);
-        if self.orphans.get(&key).is_some_and(|known| known.group == acting) {
-            return;
-        }
-        orphan.group = acting;
+        let acting = self.acting_group(&groups);
+        // It acts already, or it is among the new ones.
+        let Some((_, how)) = losses.into_iter().find(|(g, _)| *g == acting) else { return };
+        let mut orphan = Orphan::new(key, acting, how.since, how.stray);
+        orphan.groups = groups;
         let job = self.rules.groups[acting].stop.job_children.iter().any(|r| r.is_match(&who.cmdline()));
         if job {
             orphan.phase = Phase::Spared;

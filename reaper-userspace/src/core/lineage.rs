@@ -1,6 +1,8 @@
 //! Births, new images and deaths: how they change the tree, and whom a death leaves without a master.
 
-use super::bereaved::Bereaved;
+use std::collections::BTreeMap;
+
+use super::bereaved::{Bereaved, Lost};
 use super::effect::Effect;
 use super::ids::{Ns, ProcKey, SECOND};
 use super::input::{Exec, Exit, Fork, Identity, Parent, Task};
@@ -59,8 +61,8 @@ impl Core {
         let mut groups = self.masterless_in(child);
         groups.retain(|&g| dead || self.members.was_master_at(at, parent, g));
         if !groups.is_empty() {
-            let lost = Some(self.tree.view(mother));
-            self.bereaved.insert(key, Bereaved::new(key, groups, lost, at, false));
+            let lost = Lost::above(Some(self.tree.view(mother)), at);
+            self.bereaved.insert(key, Bereaved::new(key, &groups, &lost, false));
             self.schedule.set(Timer::Bereaved(key), now);
         }
     }
@@ -245,13 +247,19 @@ impl Core {
         if let (Some(session), []) = (exec_session, &exited.moved[..]) {
             self.left_one_unseen(exit.at, exited.node, session);
         }
+        let loss = |g, direct| Lost {
+            who: Some(lost.clone()),
+            since: exit.at,
+            of_master: masterships.contains(&g),
+            direct,
+        };
         let mut below: Vec<(NodeId, bool)> = exited.moved.iter().map(|&c| (c, true)).collect();
         while let Some((id, direct)) = below.pop() {
             let key = self.tree[id].key();
             let groups = self.masterless_in(id);
             if let Some(open) = self.bereaved.get_mut(&key) {
                 // It lost another master before it was decided what became of the first.
-                open.lose_also(groups);
+                groups.into_iter().for_each(|g| open.lose_also(g, &loss(g, direct)));
                 if let Some(session) = exec_session.filter(|_| direct) {
                     open.may_leave(exit.at, session);
                 }
@@ -269,13 +277,11 @@ impl Core {
                 below.extend(self.tree.children(id).map(|c| (c, false)));
                 continue;
             }
-            let execed = self.tree[id].has_execed();
             let bereaved = Bereaved {
-                lost_masterships: masterships.to_vec(),
-                direct,
+                losses: groups.into_iter().map(|g| (g, loss(g, direct))).collect(),
                 exec_session: exec_session.filter(|_| direct),
                 adopter_was_unknown: exited.adopter.is_none(),
-                ..Bereaved::new(key, groups, Some(lost.clone()), exit.at, execed)
+                ..Bereaved::new(key, &[], &Lost::above(None, exit.at), self.tree[id].has_execed())
             };
             // While it may still turn out to be a master of a group, those below it have not lost theirs of that one
             // (`masterless_in`); but they may have lost those of others.
@@ -331,25 +337,23 @@ impl Core {
     pub(super) fn bereave_below(&mut self, now: Ns, id: NodeId, cause: &Bereaved) {
         for below in self.tree.descendants(id) {
             let key = self.tree[below].key();
+            let mut losses = BTreeMap::new();
             // Of another group it may be the job of one that is an orphan already.
-            let mut groups = self.masterless_in(below);
-            // Who was born since is the work of whoever is an orphan above it.
-            let born_since = key.start_ns > cause.since;
-            groups.retain(|&g| {
-                cause.groups.contains(&g) && !(born_since && self.is_job_of_an_orphan(below, g))
-            });
-            if groups.is_empty() {
-                continue;
+            for g in self.masterless_in(below) {
+                let Some(lost) = cause.losses.get(&g) else { continue };
+                // Who was born since is the work of whoever is an orphan above it.
+                if key.start_ns <= lost.since || !self.is_job_of_an_orphan(below, g) {
+                    let since = lost.since.max(key.start_ns);
+                    losses.insert(g, Lost { since, direct: false, ..lost.clone() });
+                }
             }
+            let Some(since) = losses.values().map(|lost| lost.since).max() else { continue };
             if let Some(open) = self.bereaved.get_mut(&key) {
-                open.lose_also(groups);
+                losses.iter().for_each(|(&g, lost)| open.lose_also(g, lost));
                 continue;
             }
             let execed = self.tree[below].has_execed();
-            // Born below one that had lost its master already.
-            let since = cause.since.max(key.start_ns);
-            let bereaved =
-                Bereaved { key, groups, since, direct: false, exec_session: None, execed, ..cause.clone() };
+            let bereaved = Bereaved { key, losses, since, exec_session: None, execed, ..cause.clone() };
             self.bereaved.insert(key, bereaved);
             self.schedule.set(Timer::Bereaved(key), now);
         }
@@ -379,7 +383,7 @@ impl Core {
         if self.bereaved.len() == before {
             return 0;
         }
-        let of_group = |b: &&Bereaved| b.groups.contains(&group) && b.lost_masterships.contains(&group);
+        let of_group = |b: &&Bereaved| b.losses.get(&group).is_some_and(|lost| lost.of_master);
         let is_worker = |b: &&Bereaved| {
             let worker = self.rules.groups[group].worker.as_ref();
             let id = self.tree.find(b.key);

@@ -2,7 +2,7 @@
 //!
 //! Not here: who loses a master by that (`fates`), and whose worker somebody is (`membership`).
 
-use super::bereaved::Bereaved;
+use super::bereaved::{Bereaved, Lost};
 use super::ids::{Ns, ProcKey};
 use super::input::Identity;
 use super::membership::GroupId;
@@ -54,12 +54,13 @@ impl Core {
         // An orphan that exec'd a master has succeeded the one it lost, whoever above it has done so too. In doubt a process is an
         // heir. The title alone says nothing: an orphan, and what it forks, may have been born with it.
         let execed = self.tree[id].has_execed();
+        let below_one = !orphan && !execed && self.is_below_an_orphan(id, g);
+        if below_one && self.is_open_above(now, id) {
+            return;
+        }
         let free = match orphan {
             true => execed,
-            false => {
-                self.members.live_master_above(&self.tree, id, g).is_none()
-                    && (execed || !self.is_below_an_orphan(id, g))
-            }
+            false => !below_one && self.members.live_master_above(&self.tree, id, g).is_none(),
         };
         if !free || !self.is_ancestry_known(id) {
             return;
@@ -100,11 +101,11 @@ impl Core {
         for id in lost {
             let key = self.tree[id].key();
             if let Some(open) = self.bereaved.get_mut(&key) {
-                open.lose_also([g]);
+                open.lose_also(g, &Lost::above(Some(proc.clone()), now));
                 continue;
             }
             let execed = self.tree[id].has_execed();
-            let bereaved = Bereaved::new(key, vec![g], Some(proc.clone()), now, execed);
+            let bereaved = Bereaved::new(key, &[g], &Lost::above(Some(proc.clone()), now), execed);
             self.bereaved.insert(key, bereaved);
             self.schedule.set(Timer::Bereaved(key), now);
         }
@@ -112,14 +113,18 @@ impl Core {
 
     /// Somebody above a process who looks like a master of one of these groups and is none: as long as there was one above it, it
     /// could not become one. So it is looked at before those below it.
-    pub(super) fn may_succeed_above(&self, id: NodeId, groups: &[GroupId]) -> Option<ProcKey> {
+    pub(super) fn may_succeed_above(
+        &self,
+        id: NodeId,
+        groups: impl Iterator<Item = GroupId> + Clone,
+    ) -> Option<ProcKey> {
         let of = |up: NodeId, g: GroupId| {
             let key = self.tree[up].key();
             !self.members.is_master(key, g)
                 && (!self.is_orphan_of(key, g) || self.tree[up].has_execed())
                 && self.rules.groups[g].master.might_match(&self.known(up))
         };
-        let up = self.tree.ancestors(id).find(|&up| groups.iter().any(|&g| of(up, g)))?;
+        let up = self.tree.ancestors(id).find(|&up| groups.clone().any(|g| of(up, g)))?;
         Some(self.tree[up].key())
     }
 

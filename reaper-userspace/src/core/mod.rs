@@ -307,7 +307,7 @@ impl Core {
     /// It may be a daemon in the making that becomes a master of this group.
     fn may_inherit(&self, id: NodeId, g: GroupId) -> bool {
         let open = self.bereaved.get(&self.tree[id].key());
-        open.is_some_and(|b| b.exec_session.is_some() && b.groups.contains(&g))
+        open.is_some_and(|b| b.exec_session.is_some() && b.is_of(g))
     }
 
     fn is_orphan_of(&self, key: ProcKey, g: GroupId) -> bool {

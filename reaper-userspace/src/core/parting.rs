@@ -23,14 +23,14 @@ impl Core {
         if open.exec_session.is_none_or(|s| s == node.session()) {
             return;
         }
-        let groups = std::mem::take(&mut open.groups);
-        open.groups = groups.into_iter().filter(|&g| self.still_bereaved(id, g, &open) == Ok(true)).collect();
-        if open.groups.is_empty() {
+        let unknown = open.adopter_was_unknown;
+        open.losses.retain(|&g, lost| self.still_bereaved(id, g, lost.since, unknown) == Ok(true));
+        if open.losses.is_empty() {
             return;
         }
         let who = self.known(id);
         let matching = |g: &GroupId| self.rules.groups[*g].master.matches(&who);
-        let heir_of: Vec<GroupId> = open.groups.iter().copied().filter(matching).collect();
+        let heir_of: Vec<GroupId> = open.groups().filter(matching).collect();
         self.detach(exit.at, id, &open, &heir_of);
         // Those that it leaves may be masters by now, of nobody's lineage.
         for child in self.tree.children(id).collect::<Vec<_>>() {
@@ -38,7 +38,7 @@ impl Core {
             self.effects.push_back(Effect::Identify(key));
         }
         if !self.is_ancestry_known(id) {
-            self.parted.insert(open.key, open.groups);
+            self.parted.insert(open.key, open.groups().collect());
         }
     }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::bereaved::{Bereaved, DETACH_WITHIN};
+use super::bereaved::{Bereaved, DETACH_WITHIN, Lost};
 use super::breaker::Breaker;
 use super::effect::Effect;
 use super::fates::Loss;
@@ -135,11 +135,11 @@ impl Core {
                 asked.extend(orphan.signalled.map(|signal| (key, signal)));
             }
         }
-        let map = |groups: &[GroupId]| groups.iter().filter_map(|&g| same_masters(g)).collect::<Vec<_>>();
         let mut bereaved = std::mem::take(&mut self.bereaved);
         for bereaved in bereaved.values_mut() {
-            bereaved.groups = map(&bereaved.groups);
-            bereaved.lost_masterships = map(&bereaved.lost_masterships);
+            let losses = std::mem::take(&mut bereaved.losses);
+            bereaved.losses =
+                losses.into_iter().filter_map(|(g, lost)| Some((same_masters(g)?, lost))).collect();
         }
         self.bereaved = bereaved;
         for (key, signal) in asked {
@@ -189,7 +189,7 @@ impl Core {
                 self.consider_as_stray(now, id, &who);
                 continue;
             }
-            let bereaved = self.bereaved_unseen(now, id, groups);
+            let bereaved = self.bereaved_unseen(now, id, &groups);
             if bereaved.exec_session.is_none() {
                 lost.push(bereaved);
                 continue;
@@ -206,7 +206,7 @@ impl Core {
 
     /// Whose death made a process masterless when nobody saw that death: its master's, else that of the next above it. If it was
     /// kept how that one died, it is asked as ever whether the process left as daemons do.
-    fn bereaved_unseen(&self, now: Ns, id: NodeId, groups: Vec<GroupId>) -> Bereaved {
+    fn bereaved_unseen(&self, now: Ns, id: NodeId, groups: &[GroupId]) -> Bereaved {
         let node = &self.tree[id];
         let dead = |up: &NodeId| !self.tree[*up].is_live();
         let master = groups.first().and_then(|&g| self.members.lineage_master(&self.tree, id, g));
@@ -219,20 +219,21 @@ impl Core {
         let missed = between.filter(|&up| self.tree[up].was_missed()).map(|up| died(up).unwrap_or(now));
         let since = lost.and_then(died).map(|at| missed.fold(at, Ns::max));
         let since = since.map_or(now, |at| at.max(node.key().start_ns));
+        let bereaved = |since, exec_session| {
+            let lost = Lost::above(view, since);
+            Bereaved { exec_session, ..Bereaved::new(node.key(), groups, &lost, node.has_execed()) }
+        };
         // Or while the dump was taken, and that was told.
         if let Some((session, until)) = node.parting() {
-            let since = until.saturating_sub(DETACH_WITHIN);
-            let bereaved = Bereaved::new(node.key(), groups, view, since, node.has_execed());
-            return Bereaved { exec_session: Some(session), ..bereaved };
+            return bereaved(until.saturating_sub(DETACH_WITHIN), Some(session));
         }
         let mother = self.tree.lineage(id).next();
         let Some(daemon) = mother.filter(|&m| self.may_have_daemonised(m)) else {
-            return Bereaved::new(node.key(), groups, view, since, node.has_execed());
+            return bereaved(since, None);
         };
         // Its second begins when its parent exits, whenever its master died.
         let since = died(daemon).map_or(since, |at| at.max(since));
-        let bereaved = Bereaved::new(node.key(), groups, view, since, node.has_execed());
-        Bereaved { exec_session: Some(self.tree[daemon].image().session), ..bereaved }
+        bereaved(since, Some(self.tree[daemon].image().session))
     }
 
     /// Who left as daemons do and died when nobody looked: in a session of its own it was detached, and took its children along.
@@ -300,7 +301,8 @@ impl Core {
             }
             return self.mark_left(id);
         }
-        self.become_orphan(now, id, &groups, &Loss { lost: None, since: now, stray: true }, who);
+        let how = Loss { lost: None, since: now, stray: true };
+        self.become_orphan(now, id, groups.into_iter().map(|g| (g, how.clone())).collect(), who);
     }
 
     /// A stray is known by what it looks like only: if it looks like something else now, it is none. An orphan whose

@@ -196,7 +196,7 @@ impl Core {
         }
         let mut groups: BTreeSet<GroupId> = self.members.ever(key).collect();
         groups.extend(orphan.iter().flat_map(|o| &o.groups));
-        groups.extend(self.bereaved.get(&key).iter().flat_map(|b| &b.groups));
+        groups.extend(self.bereaved.get(&key).iter().flat_map(|b| b.groups()));
         groups.extend(self.tree.lineage(id).flat_map(|up| self.members.ever(self.tree[up].key())));
         groups.into_iter().filter_map(|g| Some((g, self.role(id, g)?))).collect()
     }
@@ -215,7 +215,7 @@ impl Core {
                 _ => Role::Orphan,
             });
         }
-        if self.bereaved.get(&key).is_some_and(|b| b.groups.contains(&g)) {
+        if self.bereaved.get(&key).is_some_and(|b| b.is_of(g)) {
             return Some(Role::Undecided);
         }
         if self.members.lineage_master(&self.tree, id, g).is_none() {

@@ -38,7 +38,7 @@ impl Oracle {
             // an orphan has forked.
             let orphan = self.lives[id].losses.get(&g).is_some_and(|l| l.verdict == Verdict::Orphan);
             let execed = self.lives[id].execed;
-            let work = self.lives[id].work_of_orphan.contains(&g) && self.orphan_above(id, g);
+            let work = group.worker.is_none() && self.orphan_above(id, g);
             if if orphan { execed } else { !self.master_above(id, g) && (execed || !work) } {
                 self.enthrone(now, id, g);
             }
