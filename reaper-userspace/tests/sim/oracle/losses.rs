@@ -127,7 +127,8 @@ impl Oracle {
         if loss.daemon_unless.is_some() && verdict != Verdict::Heir {
             for below in self.below(id) {
                 // What it has forked since is its work.
-                if self.lives[below].work_of_orphan.contains(&g) {
+                let life = &self.lives[below];
+                if life.key.start_ns > loss.since && life.work_of_orphan.contains(&g) {
                     continue;
                 }
                 self.lose(below, g, &Loss { child_of_master: false, daemon_unless: None, ..loss });
