@@ -83,7 +83,13 @@ fn one_that_makes_no_session_is_an_orphan_a_second_later() {
     host.wait(500 * MS);
     assert!(!is_orphan(&host, late) && !is_orphan(&host, child), "decided too early");
     host.wait(4 * SECOND);
-    assert!(!host.kernel.is_alive(late) && !host.kernel.is_alive(child));
+    assert!(
+        is_orphan(&host, late) && host.kernel.is_alive(late),
+        "what it forked since its parent left is its work"
+    );
+    host.kernel.exit(child, 0);
+    host.wait(SECOND);
+    assert!(!host.kernel.is_alive(late));
     rest(host);
 }
 
