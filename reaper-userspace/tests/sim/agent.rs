@@ -414,7 +414,7 @@ impl Host {
             // It was identified above.
             dying: !alive,
             of_the_agent,
-            called_master: self.called_masters.contains(&key),
+            called_masters: &self.called_masters,
         };
         if let Err(why) = self.oracle.judge(&shot) {
             self.fail(&format!("{signal} to {} for group {group} is forbidden: {why}", key.tgid));

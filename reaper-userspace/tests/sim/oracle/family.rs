@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use reaper::core::ids::ProcKey;
+use reaper::core::ids::{Ns, ProcKey};
 use reaper::core::input::{Fork, Task};
 
-use super::life::{Image, Life};
+use super::life::{Image, Life, Loss, Verdict};
 use super::{Id, Oracle};
 
 impl Oracle {
@@ -69,17 +69,39 @@ impl Oracle {
     }
 
     /// /proc names its parent: who adopted it, or who adopted it after that one had died, before anybody was told.
-    pub(super) fn settle(&mut self, id: Id, ppid: u32) {
+    pub(super) fn settle(&mut self, now: Ns, id: Id, ppid: u32) {
         if !self.lives[id].unsettled {
             return;
         }
         let adopter = { self.above(id).into_iter() }
             .find(|&up| self.lives[up].alive && self.lives[up].key.tgid == ppid);
         if let Some(adopter) = adopter {
-            self.lives[id].parent = Some(adopter);
+            let since_dead = self.lives[id].parent.replace(adopter) != Some(adopter);
             self.lives[id].unsettled = false;
+            if since_dead {
+                self.lose_with_unread_adopter(now, id);
+            }
         } else if ppid == 0 {
             self.lives[id].unsettled = false;
+        }
+    }
+
+    /// Who adopted it has died, and only /proc has told so far.
+    fn lose_with_unread_adopter(&mut self, now: Ns, id: Id) {
+        for below in std::iter::once(id).chain(self.below(id)) {
+            let daemon_unless = self.lives[below].left_in.filter(|_| below == id);
+            for g in 0..self.rules.groups.len() {
+                let loss = Loss {
+                    since: now,
+                    child_of_master: false,
+                    daemon_unless,
+                    unsure: true,
+                    doubtful: false,
+                    asked_above: false,
+                    verdict: Verdict::Open,
+                };
+                self.lose(below, g, &loss);
+            }
         }
     }
 

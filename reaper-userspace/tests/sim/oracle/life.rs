@@ -71,6 +71,8 @@ pub(super) struct Life {
     /// First seen in a dump.
     pub(super) dumped: bool,
     pub(super) blurred: bool,
+    /// Nobody can know whether it, or who forked it, left as daemons do: the history of the one that exited above has a gap.
+    pub(super) maybe_left: bool,
     /// Its birth came while the core's view was whole, or looked whole: it was not orphaned before the agent looked.
     pub(super) born_in_sight: bool,
     /// Nobody saw it exec: it looks like a child that runs its parent's image.
@@ -116,6 +118,7 @@ impl Life {
             kernel_thread: false,
             dumped: false,
             blurred: false,
+            maybe_left: false,
             born_in_sight: false,
             exec_missed: false,
             exit_missed: false,
@@ -129,5 +132,10 @@ impl Life {
             inherited_by: BTreeMap::new(),
             asked: Vec::new(),
         }
+    }
+
+    /// The core may have seen it otherwise, or not at all.
+    pub(super) fn is_unclear(&self) -> bool {
+        self.blurred || self.maybe_left
     }
 }

@@ -103,7 +103,7 @@ impl Oracle {
         }
         if let Some(session) = loss.daemon_unless {
             if who.session != session {
-                self.lives[id].detached = true;
+                self.lives[id].detached |= !loss.doubtful;
                 let heir = group.master.matches(who);
                 return self.close(now, id, g, if heir { Verdict::Heir } else { Verdict::Detached });
             }

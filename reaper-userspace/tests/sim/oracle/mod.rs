@@ -97,6 +97,7 @@ impl Oracle {
             ..Life::new(fork.child)
         });
         self.lives[id].kernel_thread = fork.kernel_thread;
+        self.lives[id].maybe_left = mother.is_some_and(|m| self.lives[m].maybe_left);
         self.lives[id].born_in_sight = !blurred;
         self.lives[id].unsettled = parent != mother || mother.is_none();
         self.lives[id].session = fork.session;
@@ -214,6 +215,7 @@ impl Oracle {
         for &child in children.iter().filter(|c| !moved_on.contains(c)) {
             self.lives[child].parent = adopter;
             self.lives[child].unsettled |= exit.adopter == Parent::Unknown;
+            self.lives[child].maybe_left |= maybe_alone;
         }
         self.count_two(adopter);
         if blurred {
@@ -265,7 +267,7 @@ impl Oracle {
         }
         self.lives[id].argv.clone_from(&who.argv);
         self.lives[id].session = who.session;
-        self.settle(id, who.ppid);
+        self.settle(now, id, who.ppid);
         self.part(now, id);
         let who = &who;
         let rules = self.rules.clone();

@@ -1,5 +1,7 @@
 //! Who may be signalled, and who has to be (section 3).
 
+use std::collections::BTreeSet;
+
 use reaper::core::ids::{Ns, ProcKey};
 use reaper::core::input::Identity;
 use reaper::core::rules::{Group, Mode, Signal};
@@ -21,8 +23,8 @@ pub struct Shot<'a> {
     /// It is exiting, which /proc does not tell; a signal does nothing to it any more.
     pub dying: bool,
     pub of_the_agent: bool,
-    /// The core has ever called it a master.
-    pub called_master: bool,
+    /// Whom the core has ever called a master.
+    pub called_masters: &'a BTreeSet<ProcKey>,
     /// Records are lost and nobody can have noticed: what they would have said cannot count.
     pub unnoticed_loss: bool,
 }
@@ -60,10 +62,12 @@ impl Oracle {
         // Looked at before the one above it, in a gap: both seemed to be masters.
         let below_another = |&g: &G| life.blurred && self.master_above(id, g);
         // In a gap it may have been seen for the first time when it was a worker again, or below a master.
-        let may_be_unseen = life.blurred && !life.execed && !shot.called_master;
+        let looks_like_one_now = life.execed && group.master.matches(&shot.who);
+        let may_be_unseen =
+            life.is_unclear() && !looks_like_one_now && !shot.called_masters.contains(&shot.key);
         let reigns = !may_be_unseen && life.reigns.keys().any(|g| !below_another(g));
         check(!reigns || life.exec_missed, "it is a master or an heir")?;
-        let since = self.orphaned_since(id, g, group, &shot.who)?;
+        let since = self.orphaned_since(id, g, group, shot)?;
         let overdue = group.stop.deadline > 0 && shot.at >= since + group.stop.deadline;
         let quiet = shot.idle_since.is_some_and(|t| t + group.idle.quiet <= shot.at);
         check(overdue || quiet, "it is not idle, or not for long enough")?;
@@ -106,7 +110,8 @@ impl Oracle {
         }
     }
 
-    pub(super) fn orphaned_since(&self, id: Id, g: G, group: &Group, who: &Identity) -> Result<Ns, String> {
+    pub(super) fn orphaned_since(&self, id: Id, g: G, group: &Group, shot: &Shot<'_>) -> Result<Ns, String> {
+        let who = &shot.who;
         let life = &self.lives[id];
         let named = group.worker.as_ref().is_some_and(|w| w.matches(who));
         // Nobody has ever seen where it came from.
@@ -118,13 +123,17 @@ impl Oracle {
                     return Ok(self.since_when(id, g, loss));
                 }
                 Verdict::Open => return no("its fate is not decided"),
-                // Its exec, and with it that it became something else, is lost.
-                Verdict::Heir if life.exec_missed && !group.master.matches(who) => {
+                // Its exec, and with it that it became something else, is lost; or it was something else when it was seen.
+                Verdict::Heir
+                    if (life.exec_missed || life.blurred && !shot.called_masters.contains(&shot.key))
+                        && !group.master.matches(who) =>
+                {
                     return Ok(self.since_when(id, g, loss));
                 }
                 Verdict::Heir => return no("it is an heir"),
                 // Those that tell how it left are lost: all that can be known of it is what it looks like.
                 Verdict::Detached | Verdict::NoWorker if stray => {}
+                Verdict::Detached if life.maybe_left => return Ok(self.since_when(id, g, loss)),
                 Verdict::Detached => return no("it left on purpose"),
                 Verdict::NoWorker => return no("it is not a worker"),
             }
@@ -152,10 +161,14 @@ impl Oracle {
         if self.is_masterless_worker(id, g) && is_worker && (!orphans_above || life.blurred || unsure_above) {
             return Ok(life.key.start_ns);
         }
-        // An exec was lost: the core cannot tell the master above from any other worker.
-        let known_master = |up: Id| self.lives[up].reigns.contains_key(&g) && !self.lives[up].exec_missed;
+        // An exec was lost, or where it came from, or how: the core cannot tell the master above from any other worker.
+        let known_master = |up: Id| {
+            let up = &self.lives[up];
+            let seen = !up.is_unclear() || up.execed || shot.called_masters.contains(&up.key);
+            up.reigns.contains_key(&g) && !up.exec_missed && seen
+        };
         let master_above = self.above(id).into_iter().any(known_master);
-        if life.blurred && is_worker && !master_above && self.lineage_master(id, g).is_some() {
+        if life.is_unclear() && is_worker && !master_above && self.lineage_master(id, g).is_some() {
             return Ok(life.key.start_ns);
         }
         no("it is no orphan")
