@@ -105,15 +105,17 @@ impl Core {
             let master = !self.members.reigns(self.tree[up].key()).is_empty();
             master && self.members.lineage_master(&self.tree, up, g).is_some()
         };
-        self.is_below_an_orphan(id, g)
+        self.is_below_an_orphan(id, g, Ns::MAX)
             || self.rules.groups[g].worker.is_none() && self.tree.ancestors(id).any(spared)
     }
 
-    /// Below an orphan of a group that does not name its workers, or one that is about to be.
-    pub(super) fn is_below_an_orphan(&self, id: NodeId, g: GroupId) -> bool {
+    /// Below one that was an orphan of a group that does not name its workers before that, or is about to be one.
+    pub(super) fn is_below_an_orphan(&self, id: NodeId, g: GroupId, before: Ns) -> bool {
         let orphan = |up| {
             let key = self.tree[up].key();
-            self.is_orphan_of(key, g) || self.bereaved.get(&key).is_some_and(|b| b.is_of(g))
+            let since = self.orphans.get(&key).filter(|o| o.groups.contains(&g)).map(|o| o.since);
+            let open = self.bereaved.get(&key).and_then(|b| b.losses.get(&g)).map(|lost| lost.since);
+            since.or(open).is_some_and(|since| since < before)
         };
         self.rules.groups[g].worker.is_none() && self.tree.ancestors(id).any(orphan)
     }
@@ -153,13 +155,15 @@ impl Core {
             return self.look_again(now, bereaved);
         }
         if !std::mem::replace(&mut bereaved.asked_above, true)
-            && let Some(up) = self.may_succeed_above(id, bereaved.groups())
+            && let Some(up) = self.may_succeed_above(id, &bereaved.groups())
         {
             self.effects.push_back(Effect::Identify(up));
             return self.look_again(now, bereaved);
         }
         for (g, lost) in std::mem::take(&mut bereaved.losses) {
             match self.still_bereaved(id, g, lost.since, bereaved.adopter_was_unknown) {
+                // Still below an orphan, whose work it is.
+                Ok(true) if self.is_below_an_orphan(id, g, lost.since) => {}
                 Ok(true) => {
                     bereaved.losses.insert(g, lost);
                 }

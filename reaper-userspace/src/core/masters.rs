@@ -54,7 +54,7 @@ impl Core {
         // An orphan that exec'd a master has succeeded the one it lost, whoever above it has done so too. In doubt a process is an
         // heir. The title alone says nothing: an orphan, and what it forks, may have been born with it.
         let execed = self.tree[id].has_execed();
-        let below_one = !orphan && !execed && self.is_below_an_orphan(id, g);
+        let below_one = !orphan && !execed && self.is_below_an_orphan(id, g, Ns::MAX);
         if below_one && self.is_open_above(now, id) {
             return;
         }
@@ -87,6 +87,7 @@ impl Core {
         self.remember();
         let below = self.tree.descendants(id);
         let lost: Vec<NodeId> = below.into_iter().filter(|&b| self.masterless_in(b).contains(&g)).collect();
+        self.is_worker_again(now, id, g);
         let group = self.group_name(g);
         let workers = lost.len();
         let master_lost = Event::MasterLost {
@@ -111,12 +112,26 @@ impl Core {
         }
     }
 
+    /// It was a master, and so nobody's worker. Whose it was before, and has lost its master meanwhile, it is again.
+    fn is_worker_again(&mut self, now: Ns, id: NodeId, was_master_of: GroupId) {
+        let mut groups = self.masterless_in(id);
+        // Where workers are named, its title says whether it is one.
+        groups.retain(|&g| g != was_master_of && self.rules.groups[g].worker.is_none());
+        if groups.is_empty() {
+            return;
+        }
+        let key = self.tree[id].key();
+        let bereaved = Bereaved::new(key, &groups, &Lost::above(None, now), self.tree[id].has_execed());
+        self.bereaved.insert(key, bereaved);
+        self.schedule.set(Timer::Bereaved(key), now);
+    }
+
     /// Somebody above a process who looks like a master of one of these groups and is none: as long as there was one above it, it
     /// could not become one. So it is looked at before those below it.
     pub(super) fn may_succeed_above(
         &self,
         id: NodeId,
-        groups: impl Iterator<Item = GroupId> + Clone,
+        groups: &(impl Iterator<Item = GroupId> + Clone),
     ) -> Option<ProcKey> {
         let of = |up: NodeId, g: GroupId| {
             let key = self.tree[up].key();

@@ -80,6 +80,8 @@ pub(super) struct Life {
     /// Nobody saw it exit.
     pub(super) exit_missed: bool,
     pub(super) detached: bool,
+    /// It is when all of its groups have been looked at.
+    pub(super) leaving: bool,
     /// Groups that name no workers, of which somebody above it was an orphan when its birth was told: it is that one's work
     /// until that one is gone.
     pub(super) work_of_orphan: Vec<G>,
@@ -123,6 +125,7 @@ impl Life {
             exec_missed: false,
             exit_missed: false,
             detached: false,
+            leaving: false,
             work_of_orphan: Vec::new(),
             was_job: false,
             crowned: BTreeMap::new(),

@@ -63,6 +63,12 @@ impl Oracle {
         if self.lives[id].losses.get(&g).is_some_and(decided) || !self.is_masterless_worker(id, g) {
             return;
         }
+        // Still below an orphan, whose work it is.
+        let before = |l: &Loss| matches!(l.verdict, Verdict::Orphan | Verdict::Open) && l.since < loss.since;
+        let is_orphan = |up: Id| self.lives[up].losses.get(&g).is_some_and(before);
+        if self.rules.groups[g].worker.is_none() && self.above(id).into_iter().any(is_orphan) {
+            return;
+        }
         self.lives[id].losses.insert(g, loss);
     }
 
@@ -103,7 +109,7 @@ impl Oracle {
         }
         if let Some(session) = loss.daemon_unless {
             if who.session != session {
-                self.lives[id].detached |= !loss.doubtful;
+                self.lives[id].leaving = !loss.doubtful;
                 let heir = group.master.matches(who);
                 return self.close(now, id, g, if heir { Verdict::Heir } else { Verdict::Detached });
             }

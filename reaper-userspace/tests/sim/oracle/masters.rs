@@ -83,17 +83,21 @@ impl Oracle {
             if self.lives[id].losses.get(&g).is_some_and(|l| l.verdict == Verdict::Heir) {
                 self.lives[id].losses.remove(&g);
             }
+            let loss = Loss {
+                since: now,
+                child_of_master: false,
+                daemon_unless: None,
+                unsure: false,
+                doubtful: false,
+                asked_above: false,
+                verdict: Verdict::Open,
+            };
             for below in self.below(id) {
-                let loss = Loss {
-                    since: now,
-                    child_of_master: false,
-                    daemon_unless: None,
-                    unsure: false,
-                    doubtful: false,
-                    asked_above: false,
-                    verdict: Verdict::Open,
-                };
                 self.lose(below, g, &loss);
+            }
+            // Of the others it is a worker again.
+            for other in (0..rules.groups.len()).filter(|&o| o != g && rules.groups[o].worker.is_none()) {
+                self.lose(id, other, &loss);
             }
         }
     }

@@ -278,6 +278,7 @@ impl Oracle {
         for (g, group) in rules.groups.iter().enumerate() {
             self.decide(now, id, g, group, who);
         }
+        self.lives[id].detached |= std::mem::take(&mut self.lives[id].leaving);
         let verdict = |v: Verdict| self.lives[id].losses.values().any(|l| l.verdict == v);
         let left = |g: G| self.lives[id].losses.get(&g).is_some_and(|l| l.verdict == Verdict::Detached);
         let belongs = |g: G| self.lineage_master(id, g).is_some();
