@@ -132,7 +132,7 @@ impl Bereaved {
     }
 
     /// The groups, in the order of the configuration.
-    pub fn groups(&self) -> impl Iterator<Item = GroupId> + Clone {
+    pub fn groups(&self) -> impl Iterator<Item = GroupId> {
         self.losses.keys().copied()
     }
 

@@ -30,7 +30,10 @@ impl Core {
     pub(super) fn on_identified(&mut self, now: Ns, key: ProcKey, outcome: &Identified) {
         let found = self.tree.find(key);
         let outcome = &match (outcome, found) {
-            (Identified::Alive(who), Some(id)) => Identified::Alive(self.completed(id, who)),
+            (Identified::Alive(who), Some(id)) => {
+                self.tree.note_argv(id, who.argv.is_empty());
+                Identified::Alive(self.completed(id, who))
+            }
             _ => outcome.clone(),
         };
         if let (Identified::Alive(who), Some(id)) = (outcome, found) {
@@ -155,7 +158,7 @@ impl Core {
             return self.look_again(now, bereaved);
         }
         if !std::mem::replace(&mut bereaved.asked_above, true)
-            && let Some(up) = self.may_succeed_above(id, &bereaved.groups())
+            && let Some(up) = self.may_succeed_above(id, &bereaved.losses)
         {
             self.effects.push_back(Effect::Identify(up));
             return self.look_again(now, bereaved);

@@ -2,6 +2,8 @@
 //!
 //! Not here: who loses a master by that (`fates`), and whose worker somebody is (`membership`).
 
+use std::collections::BTreeMap;
+
 use super::bereaved::{Bereaved, Lost};
 use super::ids::{Ns, ProcKey};
 use super::input::Identity;
@@ -128,18 +130,14 @@ impl Core {
 
     /// Somebody above a process who looks like a master of one of these groups and is none: as long as there was one above it, it
     /// could not become one. So it is looked at before those below it.
-    pub(super) fn may_succeed_above(
-        &self,
-        id: NodeId,
-        groups: &(impl Iterator<Item = GroupId> + Clone),
-    ) -> Option<ProcKey> {
+    pub(super) fn may_succeed_above(&self, id: NodeId, losses: &BTreeMap<GroupId, Lost>) -> Option<ProcKey> {
         let of = |up: NodeId, g: GroupId| {
             let key = self.tree[up].key();
             !self.members.is_master(key, g)
                 && (!self.is_orphan_of(key, g) || self.tree[up].has_execed())
                 && self.rules.groups[g].master.might_match(&self.known(up))
         };
-        let up = self.tree.ancestors(id).find(|&up| groups.clone().any(|g| of(up, g)))?;
+        let up = self.tree.ancestors(id).find(|&up| losses.keys().any(|&g| of(up, g)))?;
         Some(self.tree[up].key())
     }
 

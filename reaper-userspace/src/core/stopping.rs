@@ -294,10 +294,10 @@ impl Core {
         if self.is_protected(id) {
             return Some(SparedBecause::Protected);
         }
-        let argv = self.tree[id].argv();
-        let cmdline = super::input::join(argv);
-        // A process whose leader has exited has no command line any more: if nobody read it before, it may be the job.
-        let unread = argv.is_empty() && !group.stop.job_children.is_empty();
+        let cmdline = super::input::join(self.tree[id].argv());
+        // A process whose leader has exited has no command line any more. What was read before may be what it was born with: it may
+        // be the job.
+        let unread = self.tree[id].is_argv_gone() && !group.stop.job_children.is_empty();
         if unread || group.stop.job_children.iter().any(|r| r.is_match(&cmdline)) {
             return Some(SparedBecause::JobChild);
         }

@@ -204,36 +204,42 @@ impl Core {
         }
     }
 
-    /// Whose death made a process masterless when nobody saw that death: its master's, else that of the next above it. If it was
-    /// kept how that one died, it is asked as ever whether the process left as daemons do.
+    /// Whose death made a process masterless when nobody saw that death. If it was kept how its parent died, it is asked as ever
+    /// whether the process left as daemons do.
     fn bereaved_unseen(&self, now: Ns, id: NodeId, groups: &[GroupId]) -> Bereaved {
         let node = &self.tree[id];
+        let mut losses: BTreeMap<_, _> = groups.iter().map(|&g| (g, self.lost_unseen(now, id, g))).collect();
+        let mut exec_session = None;
+        let mother = self.tree.lineage(id).next();
+        if let Some((session, until)) = node.parting() {
+            // That was told, but not that there was a master.
+            exec_session = Some(session);
+            losses.values_mut().for_each(|lost| lost.since = until.saturating_sub(DETACH_WITHIN));
+        } else if let Some(daemon) = mother.filter(|&m| self.may_have_daemonised(m)) {
+            // Its second begins when its parent exits, whenever its master died.
+            exec_session = Some(self.tree[daemon].image().session);
+            let died = self.tree[daemon].death().map(|death| death.at);
+            losses
+                .values_mut()
+                .for_each(|lost| lost.since = died.map_or(lost.since, |at| at.max(lost.since)));
+        }
+        let since = losses.values().map(|lost| lost.since).max().unwrap_or(now);
+        let bereaved = Bereaved::new(node.key(), &[], &Lost::above(None, since), node.has_execed());
+        Bereaved { losses, exec_session, ..bereaved }
+    }
+
+    /// How a process lost its master of a group unseen: by that one's death, else by that of the next above it.
+    fn lost_unseen(&self, now: Ns, id: NodeId, g: GroupId) -> Lost {
         let dead = |up: &NodeId| !self.tree[*up].is_live();
-        let master = groups.first().and_then(|&g| self.members.lineage_master(&self.tree, id, g));
-        let below = || self.tree.lineage(id).take_while(|&up| Some(up) != master).find(dead);
-        let lost = master.filter(dead).or_else(below);
-        let view = lost.map(|up| self.tree.view(up));
+        let master = self.members.lineage_master(&self.tree, id, g);
+        let between = || self.tree.lineage(id).take_while(|&up| Some(up) != master);
+        let lost = master.filter(dead).or_else(|| between().find(dead));
         let died = |up: NodeId| self.tree[up].death().map(|death| death.at);
         // One of those between may have been its master, and may have died while the dump was taken.
-        let between = self.tree.lineage(id).take_while(|&up| Some(up) != master);
-        let missed = between.filter(|&up| self.tree[up].was_missed()).map(|up| died(up).unwrap_or(now));
+        let missed = between().filter(|&up| self.tree[up].was_missed()).map(|up| died(up).unwrap_or(now));
         let since = lost.and_then(died).map(|at| missed.fold(at, Ns::max));
-        let since = since.map_or(now, |at| at.max(node.key().start_ns));
-        let bereaved = |since, exec_session| {
-            let lost = Lost::above(view, since);
-            Bereaved { exec_session, ..Bereaved::new(node.key(), groups, &lost, node.has_execed()) }
-        };
-        // Or while the dump was taken, and that was told.
-        if let Some((session, until)) = node.parting() {
-            return bereaved(until.saturating_sub(DETACH_WITHIN), Some(session));
-        }
-        let mother = self.tree.lineage(id).next();
-        let Some(daemon) = mother.filter(|&m| self.may_have_daemonised(m)) else {
-            return bereaved(since, None);
-        };
-        // Its second begins when its parent exits, whenever its master died.
-        let since = died(daemon).map_or(since, |at| at.max(since));
-        bereaved(since, Some(self.tree[daemon].image().session))
+        let since = since.map_or(now, |at| at.max(self.tree[id].key().start_ns));
+        Lost::above(lost.map(|up| self.tree.view(up)), since)
     }
 
     /// Who left as daemons do and died when nobody looked: in a session of its own it was detached, and took its children along.

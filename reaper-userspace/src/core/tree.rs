@@ -268,6 +268,11 @@ impl Tree {
         std::mem::take(&mut self.forgotten)
     }
 
+    /// Whether /proc showed any arguments of a live process: what is known of them may be what it was born with.
+    pub fn note_argv(&mut self, id: NodeId, gone: bool) {
+        self[id].flags.argv_gone = gone;
+    }
+
     /// What /proc said about a live process.
     pub fn identify(&mut self, id: NodeId, who: &Identity) {
         let same = |a: &[Arc<str>], b: &[Arc<str>]| a == b;

@@ -96,6 +96,8 @@ pub(super) struct Flags {
     pub(super) parent_unknown: bool,
     /// Pid 1 of its pid namespace has died: the kernel is about to kill it.
     pub(super) doomed: bool,
+    /// /proc showed no arguments when it was last looked at: its leader has exited, or it is dying.
+    pub(super) argv_gone: bool,
     /// One that was between it and the next in its lineage, and has been forgotten, had walked off.
     pub(super) line_walked_off: bool,
 }
@@ -195,6 +197,10 @@ impl Node {
     /// Executable, as last seen.
     pub fn exe(&self) -> &Arc<str> {
         &self.exe
+    }
+    /// Whether /proc showed none of them when it was last looked at.
+    pub fn is_argv_gone(&self) -> bool {
+        self.flags.argv_gone
     }
     /// Arguments, as last seen.
     pub fn argv(&self) -> &Arc<[Arc<str>]> {

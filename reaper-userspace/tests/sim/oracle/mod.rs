@@ -263,6 +263,8 @@ impl Oracle {
         }
         let mut who = who.clone();
         if who.argv.is_empty() {
+            // Whether it is the job nobody can read any more.
+            self.lives[id].was_job |= self.rules.groups.iter().any(|g| !g.stop.job_children.is_empty());
             who.argv.clone_from(&self.lives[id].argv);
         }
         self.lives[id].argv.clone_from(&who.argv);
