@@ -108,17 +108,15 @@ impl Core {
             let master = !self.members.reigns(self.tree[up].key()).is_empty();
             master && self.members.lineage_master(&self.tree, up, g).is_some()
         };
-        self.is_below_an_orphan(id, g, Ns::MAX)
+        self.is_below_an_orphan(id, g)
             || self.rules.groups[g].worker.is_none() && self.tree.ancestors(id).any(spared)
     }
 
-    /// Below one that was an orphan of a group that does not name its workers before that, or is about to be one.
-    pub(super) fn is_below_an_orphan(&self, id: NodeId, g: GroupId, before: Ns) -> bool {
+    /// Below an orphan of a group that does not name its workers, or one that is about to be.
+    pub(super) fn is_below_an_orphan(&self, id: NodeId, g: GroupId) -> bool {
         let orphan = |up| {
             let key = self.tree[up].key();
-            let since = self.orphans.get(&key).filter(|o| o.groups.contains(&g)).map(|o| o.since);
-            let open = self.bereaved.get(&key).and_then(|b| b.losses.get(&g)).map(|lost| lost.since);
-            since.or(open).is_some_and(|since| since < before)
+            self.is_orphan_of(key, g) || self.bereaved.get(&key).is_some_and(|b| b.is_of(g))
         };
         self.rules.groups[g].worker.is_none() && self.tree.ancestors(id).any(orphan)
     }
@@ -165,8 +163,6 @@ impl Core {
         }
         for (g, lost) in std::mem::take(&mut bereaved.losses) {
             match self.still_bereaved(id, g, lost.since, bereaved.adopter_was_unknown) {
-                // Still below an orphan, whose work it is.
-                Ok(true) if self.is_below_an_orphan(id, g, lost.since) => {}
                 Ok(true) => {
                     bereaved.losses.insert(g, lost);
                 }

@@ -56,7 +56,7 @@ impl Core {
         // An orphan that exec'd a master has succeeded the one it lost, whoever above it has done so too. In doubt a process is an
         // heir. The title alone says nothing: an orphan, and what it forks, may have been born with it.
         let execed = self.tree[id].has_execed();
-        let below_one = !orphan && !execed && self.is_below_an_orphan(id, g, Ns::MAX);
+        let below_one = !orphan && !execed && self.is_below_an_orphan(id, g);
         if below_one && self.is_open_above(now, id) {
             return;
         }

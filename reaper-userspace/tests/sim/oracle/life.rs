@@ -46,6 +46,8 @@ pub(super) struct Life {
     pub(super) key: ProcKey,
     pub(super) mother: Option<Id>,
     pub(super) parent: Option<Id>,
+    /// The one that forked it, or adopted it, has exited.
+    pub(super) lost_its_parent: bool,
     /// No record named who adopted it, and /proc still names the dead.
     pub(super) unsettled: bool,
     pub(super) alive: bool,
@@ -104,6 +106,7 @@ impl Life {
             key,
             mother: None,
             parent: None,
+            lost_its_parent: false,
             unsettled: false,
             alive: true,
             died: 0,

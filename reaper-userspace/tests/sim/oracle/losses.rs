@@ -63,12 +63,6 @@ impl Oracle {
         if self.lives[id].losses.get(&g).is_some_and(decided) || !self.is_masterless_worker(id, g) {
             return;
         }
-        // Still below an orphan, whose work it is.
-        let before = |l: &Loss| matches!(l.verdict, Verdict::Orphan | Verdict::Open) && l.since < loss.since;
-        let is_orphan = |up: Id| self.lives[up].losses.get(&g).is_some_and(before);
-        if self.rules.groups[g].worker.is_none() && self.above(id).into_iter().any(is_orphan) {
-            return;
-        }
         self.lives[id].losses.insert(g, loss);
     }
 
@@ -134,7 +128,8 @@ impl Oracle {
             for below in self.below(id) {
                 // What it has forked since is its work.
                 let life = &self.lives[below];
-                if life.key.start_ns > loss.since && life.work_of_orphan.contains(&g) {
+                let work = life.key.start_ns > loss.since && life.work_of_orphan.contains(&g);
+                if work && !life.lost_its_parent {
                     continue;
                 }
                 self.lose(below, g, &Loss { child_of_master: false, daemon_unless: None, ..loss });

@@ -214,6 +214,7 @@ impl Oracle {
         self.lives[dead].parent = adopter;
         for &child in children.iter().filter(|c| !moved_on.contains(c)) {
             self.lives[child].parent = adopter;
+            self.lives[child].lost_its_parent = true;
             self.lives[child].unsettled |= exit.adopter == Parent::Unknown;
             self.lives[child].maybe_left |= maybe_alone;
         }
