@@ -216,9 +216,11 @@ impl Core {
                     // Of the groups that it inherits they have a master.
                     self.bereave_below(now, id, &bereaved);
                 }
-                // Of the groups whose worker it is not, it may be a master by what it looks like.
+                // Of the groups whose worker it is not, it may be a master by what it looks like; and of one whose master was
+                // recognised meanwhile it may be an orphan.
                 if heir.is_empty() {
                     self.consider_as_master(now, id, who, false);
+                    self.consider_as_orphan(now, id, who);
                 }
             }
         }

@@ -321,6 +321,10 @@ impl Core {
         if orphan.watched {
             self.effects.push_back(Effect::Unwatch(key));
         }
+        // If it becomes one again, what the agent has sent is not sent again.
+        if let Some(signal) = orphan.signalled.filter(|_| self.tree.find(key).is_some()) {
+            self.asked.entry(key).or_default().entry(signal.0).or_insert(self.agent);
+        }
         Some(orphan)
     }
 

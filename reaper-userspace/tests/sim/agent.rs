@@ -341,7 +341,7 @@ impl Host {
         let mut looks = std::mem::take(&mut self.looks);
         looks.sort_by_key(|(_, key, ..)| key.start_ns);
         for (at, key, who, clear) in looks {
-            self.oracle.look(at, key, &who, clear);
+            self.oracle.look(at, key, &who, clear, self.called_masters.contains(&key));
         }
     }
 

@@ -134,7 +134,7 @@ impl Tree {
             None => 0,
         };
         let top = top.filter(|_| remembered == dead.len());
-        let hidden = birth.key.start_ns >= known.until && dead[remembered..].iter().any(|b| known.missed(b));
+        let hidden = birth.key.start_ns > known.until && dead[remembered..].iter().any(|b| known.missed(b));
         dead.truncate(remembered);
         Line { dead, top, hidden }
     }

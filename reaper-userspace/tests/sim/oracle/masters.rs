@@ -46,6 +46,11 @@ impl Oracle {
     }
 
     pub(super) fn enthrone(&mut self, _now: Ns, id: Id, g: G) {
+        // What the agent has sent it is anybody's signal if it becomes an orphan again.
+        if let Some((sent, _)) = self.sent.remove(&self.lives[id].key) {
+            let steps = self.rules.groups.iter().flat_map(|group| group.stop.signals.iter().take(sent));
+            self.lives[id].asked.extend(steps.map(|signal| signal.0));
+        }
         let since = self.lives[id].image.exec_at;
         self.lives[id].crowned.insert(g, (since, Ns::MAX));
         self.lives[id].reigns.insert(g, ());
@@ -55,7 +60,7 @@ impl Oracle {
         self.lives[id].losses.retain(|_, l| l.verdict != Verdict::Orphan);
     }
 
-    pub(super) fn uncrown(&mut self, now: Ns, id: Id, who: &Identity) {
+    pub(super) fn uncrown(&mut self, now: Ns, id: Id, who: &Identity, called: bool) {
         let rules = self.rules.clone();
         for (g, group) in rules.groups.iter().enumerate() {
             if group.master.matches(who) || !self.lives[id].reigns.contains_key(&g) {
@@ -72,7 +77,7 @@ impl Oracle {
                 reign.1 = reign.1.min(exec_at);
             }
             // In a gap the core may never have taken it for one: it looked like its parent, as children do.
-            let never = self.lives[id].blurred && !self.lives[id].execed;
+            let never = self.lives[id].blurred && !self.lives[id].execed && !called;
             if now - since < SECOND && !never {
                 continue;
             }
@@ -123,7 +128,7 @@ impl Oracle {
 
     pub(super) fn find_master_of(&self, id: Id, g: G, lenient: bool) -> Option<Id> {
         let mut below = id;
-        while !self.lives[below].detached {
+        while !self.lives[below].detached || lenient && self.lives[below].blurred {
             let up = self.lives[below].mother?;
             let blurred = lenient && (self.lives[below].blurred || self.lives[up].blurred);
             // Whom it forked before the exec that made it a master, it forked as something else. So it may have forked whom it

@@ -256,8 +256,8 @@ impl Oracle {
         }
     }
 
-    /// The core was told who a process is.
-    pub fn look(&mut self, now: Ns, key: ProcKey, who: &Identity, clear: bool) {
+    /// The core was told who a process is, which it may have `called` a master.
+    pub fn look(&mut self, now: Ns, key: ProcKey, who: &Identity, clear: bool, called: bool) {
         let Some(&id) = self.by_key.get(&key) else { return };
         if !self.lives[id].alive {
             return self.look_at_the_dying(id, who);
@@ -299,13 +299,16 @@ impl Oracle {
             }
         }
         if clear && !who.argv.is_empty() {
-            self.uncrown(now, id, who);
+            self.uncrown(now, id, who, called);
         }
         for (g, group) in rules.groups.iter().enumerate() {
             // Born below an orphan, or a worker by its title.
             let named = group.worker.as_ref().is_some_and(|w| w.matches(who)) && !group.master.matches(who);
             let known = self.lives[id].losses.get(&g).is_some_and(|l| l.verdict != Verdict::NoWorker);
-            if named && !known && !self.is_unsettled(id) && self.is_masterless_worker(id, g) {
+            // Whoever is undecided above it goes first.
+            let open = |up: Id| self.lives[up].losses.values().any(|l| l.verdict == Verdict::Open);
+            let waits = self.is_unsettled(id) || self.above(id).into_iter().any(open);
+            if named && !known && !waits && self.is_masterless_worker(id, g) {
                 let loss = Loss {
                     since: now,
                     child_of_master: false,

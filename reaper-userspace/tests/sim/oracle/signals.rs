@@ -132,7 +132,7 @@ impl Oracle {
                 }
                 Verdict::Heir => return no("it is an heir"),
                 // Those that tell how it left are lost: all that can be known of it is what it looks like.
-                Verdict::Detached | Verdict::NoWorker if stray => {}
+                Verdict::Detached | Verdict::NoWorker if stray || life.blurred => {}
                 Verdict::Detached if life.maybe_left => return Ok(self.since_when(id, g, loss)),
                 Verdict::Detached => return no("it left on purpose"),
                 Verdict::NoWorker => return no("it is not a worker"),
@@ -164,7 +164,8 @@ impl Oracle {
         // An exec was lost, or where it came from, or how: the core cannot tell the master above from any other worker.
         let known_master = |up: Id| {
             let up = &self.lives[up];
-            let seen = !up.is_unclear() || up.execed || shot.called_masters.contains(&up.key);
+            let alike = group.master.cmdline.as_ref().is_none_or(|r| r.is_match(&up.argv.join(" ")));
+            let seen = !up.is_unclear() || up.execed && alike || shot.called_masters.contains(&up.key);
             up.reigns.contains_key(&g) && !up.exec_missed && seen
         };
         let master_above = self.above(id).into_iter().any(known_master);
