@@ -230,7 +230,7 @@ impl Agent {
         while let Some(effect) = self.core.poll_effect() {
             self.perform(effect);
             done += 1;
-            if done % EFFECTS_BEFORE_DRAIN == 0 {
+            if done % EFFECTS_BEFORE_DRAIN == 0 && !self.core.must_persist() {
                 self.drain();
                 // Not between taking hold and the signal: nothing that was not taken in by then may come between.
                 if self.grip.is_none() && clock::now() > end {

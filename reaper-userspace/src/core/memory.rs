@@ -7,7 +7,7 @@
 //!
 //! Groups are known by their patterns, not by their names alone: with others it is decided anew who belongs to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -146,8 +146,19 @@ impl Core {
 
     /// The same for what must be kept before anything else is done.
     pub(super) fn remember_first(&mut self) {
-        self.persisting = true;
+        (self.persisting, self.persist_first) = (true, true);
         self.effects.push_front(Effect::Persist);
+    }
+
+    /// Of whom the memory calls an orphan the event log has told: what there is to record goes before it.
+    pub(super) fn tell_before_persisting(&mut self) {
+        let is_record = |effect: &Effect| matches!(effect, Effect::Record(_));
+        if self.effects.iter().any(is_record) {
+            let effects = std::mem::take(&mut self.effects);
+            let (mut records, others): (VecDeque<_>, VecDeque<_>) = effects.into_iter().partition(is_record);
+            records.extend(others);
+            self.effects = records;
+        }
     }
 
     pub(super) fn on_remembered(&mut self, now: Ns, remembered: Remembered, lost: u64) {

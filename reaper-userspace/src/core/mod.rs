@@ -75,6 +75,8 @@ pub struct Core {
     effects: VecDeque<Effect>,
     /// What the next agent has to know has changed, and [`Effect::Persist`] is on its way.
     persisting: bool,
+    /// See [`Self::must_persist`].
+    persist_first: bool,
     /// What the agent before this one has left, until it is taken up.
     remembered: Option<Box<Remembered>>,
     /// The pid of that agent, until what it left is taken up.
@@ -150,6 +152,7 @@ impl Core {
             errors: errors::Limit::default(),
             effects: VecDeque::new(),
             persisting: false,
+            persist_first: false,
             remembered: None,
             former_agent: None,
             absent: Vec::new(),
@@ -194,9 +197,19 @@ impl Core {
 
     /// The next thing to do, if there is any.
     pub fn poll_effect(&mut self) -> Option<Effect> {
+        if self.effects.front() == Some(&Effect::Persist) {
+            self.tell_before_persisting();
+        }
         let effect = self.effects.pop_front();
-        self.persisting &= effect != Some(Effect::Persist);
+        if effect == Some(Effect::Persist) {
+            (self.persisting, self.persist_first) = (false, false);
+        }
         effect
+    }
+
+    /// Whether [`Effect::Persist`] must come before anything else that the kernel has written is taken in.
+    pub fn must_persist(&self) -> bool {
+        self.persist_first
     }
 
     /// When [`Input::Tick`] is due if nothing else comes before. `None`: never.

@@ -89,10 +89,12 @@ impl Oracle {
     /// Who adopted it has died, and only /proc has told so far.
     fn lose_with_unread_adopter(&mut self, now: Ns, id: Id) {
         for below in std::iter::once(id).chain(self.below(id)) {
-            let daemon_unless = self.lives[below].left_in.filter(|_| below == id);
+            let left_in = self.lives[below].left_in.filter(|_| below == id);
+            let (daemon_unless, since) =
+                (left_in.map(|(session, _)| session), left_in.map_or(now, |(_, at)| at));
             for g in 0..self.rules.groups.len() {
                 let loss = Loss {
-                    since: now,
+                    since,
                     child_of_master: false,
                     daemon_unless,
                     unsure: true,

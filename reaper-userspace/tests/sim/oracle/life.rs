@@ -65,7 +65,7 @@ pub(super) struct Life {
     /// The one that it was last seen in: by a look, its own records, or its children's births.
     pub(super) session: u32,
     /// Its parent exited as those of daemons do: the session that a daemon is out of, also if its own master adopted it.
-    pub(super) left_in: Option<u32>,
+    pub(super) left_in: Option<(u32, Ns)>,
     /// Its parent exited as those of daemons do, below nobody known: in another session, seen in time, it has left.
     pub(super) parting: Option<(u32, Ns)>,
     pub(super) had_two: bool,

@@ -111,7 +111,7 @@ impl Oracle {
                 return;
             }
         }
-        let daemon = self.lives[id].left_in.is_some_and(|session| session != who.session);
+        let daemon = self.lives[id].left_in.is_some_and(|(session, _)| session != who.session);
         let inherits = loss.child_of_master && self.lives[id].execed;
         let verdict = if (inherits || daemon) && group.master.matches(who) {
             Verdict::Heir

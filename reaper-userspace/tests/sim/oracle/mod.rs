@@ -97,7 +97,9 @@ impl Oracle {
             ..Life::new(fork.child)
         });
         self.lives[id].kernel_thread = fork.kernel_thread;
-        self.lives[id].maybe_left = mother.is_some_and(|m| self.lives[m].maybe_left);
+        // Forked by a sibling with another image, if the session is not its mother's (CLONE_PARENT).
+        self.lives[id].maybe_left =
+            mother.is_some_and(|m| self.lives[m].maybe_left || self.lives[m].session != fork.session);
         self.lives[id].born_in_sight = !blurred;
         self.lives[id].unsettled = parent != mother || mother.is_none();
         self.lives[id].session = fork.session;
@@ -203,7 +205,7 @@ impl Oracle {
         let session = self.lives[dead].image.session;
         let adopter = adopter.and_then(|a| self.by_key.get(&a).copied());
         if let (&[child], true) = (&children[..], alone) {
-            self.lives[child].left_in = Some(session);
+            self.lives[child].left_in = Some((session, exit.at));
         }
         // Nobody can know how it exited whose record is lost.
         self.note_parting(exit, dead, &children, seems_alone && !blurred, adopter);

@@ -70,7 +70,12 @@ impl Oracle {
         let since = self.orphaned_since(id, g, group, shot)?;
         let overdue = group.stop.deadline > 0 && shot.at >= since + group.stop.deadline;
         let quiet = shot.idle_since.is_some_and(|t| t + group.idle.quiet <= shot.at);
-        check(overdue || quiet, "it is not idle, or not for long enough")?;
+        // Pid 1 of a namespace adopts whom setns(2) brought there: until /proc names it, nobody can know.
+        let mother = |&id: &Id| self.lives[id].mother;
+        let of_its_line = |c: Id| std::iter::successors(Some(c), mother).any(|up| up == id);
+        let brought = |&c: &Id| self.lives[c].unsettled && !of_its_line(c);
+        let unknown_child = self.children(id).iter().any(brought);
+        check(overdue || quiet || unknown_child, "it is not idle, or not for long enough")?;
         let drains = life.asked.iter().any(|&s| group.stop.signals.contains(&Signal(s)));
         check(overdue || !drains, "somebody else has asked it to stop")?;
         // In a gap somebody may be taken for a master who is still undecided here.
@@ -130,6 +135,8 @@ impl Oracle {
                 {
                     return Ok(self.since_when(id, g, loss));
                 }
+                // Whether it left as daemons do nobody can know.
+                Verdict::Heir if life.maybe_left && !life.execed => return Ok(self.since_when(id, g, loss)),
                 Verdict::Heir => return no("it is an heir"),
                 // Those that tell how it left are lost: all that can be known of it is what it looks like.
                 Verdict::Detached | Verdict::NoWorker if stray || life.blurred => {}
