@@ -33,8 +33,6 @@ pub struct Bereaved {
     pub execed: bool,
     /// Whether a live master adopted it was not known at first.
     pub adopter_was_unknown: bool,
-    /// Whoever above it may have succeeded its master has been looked at.
-    pub asked_above: bool,
     /// The next pause between two looks.
     pub pause: Ns,
 }
@@ -87,7 +85,6 @@ impl Bereaved {
             exec_session: None,
             execed,
             adopter_was_unknown: false,
-            asked_above: false,
             pause: 0,
         }
     }
@@ -100,7 +97,7 @@ impl Bereaved {
         who: &Identity,
         groups: &[Group],
         daemon: bool,
-        walked_off: impl Fn(GroupId) -> bool,
+        walked_off: impl Fn(GroupId, Ns) -> bool,
     ) -> Fate {
         let matching = |g: &GroupId| groups[*g].master.matches(who);
         if let Some(exec_session) = self.exec_session {
@@ -124,7 +121,7 @@ impl Bereaved {
                 Some(_) => {}
                 // A new session and an exec: a daemon that somebody of the group started and that left the job. Only
                 // groups that name their workers count those.
-                None if walked_off(g) => left.push(g),
+                None if walked_off(g, lost.since) => left.push(g),
                 None => orphan.push(g),
             }
         }

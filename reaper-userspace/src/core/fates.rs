@@ -155,9 +155,7 @@ impl Core {
         if self.tree.ancestors(id).any(|up| self.bereaved.contains_key(&self.tree[up].key())) {
             return self.look_again(now, bereaved);
         }
-        if !std::mem::replace(&mut bereaved.asked_above, true)
-            && let Some(up) = self.may_succeed_above(id, &bereaved.losses)
-        {
+        if let Some(up) = self.may_succeed_above(id, &bereaved.losses) {
             self.effects.push_back(Effect::Identify(up));
             return self.look_again(now, bereaved);
         }
@@ -180,7 +178,7 @@ impl Core {
             // It has lost nobody after all.
             return self.consider_as_master(now, id, who, false);
         }
-        let walked_off = |g| self.walked_off(id, g);
+        let walked_off = |g, since| self.walked_off(id, g, since);
         let daemon = self.adopted.get(&key).is_some_and(|&session| session != who.session);
         let fate = bereaved.decide(now, who, &self.rules.groups, daemon, walked_off);
         match &fate {
@@ -226,12 +224,12 @@ impl Core {
         }
     }
 
-    /// Whether a process, or one in its lineage below its master, made a session of its own and exec'd there: a daemon that
-    /// was started on purpose.
-    fn walked_off(&self, id: NodeId, g: GroupId) -> bool {
+    /// Whether a process, or one in its lineage below its master, had made a session of its own and exec'd there when it lost that
+    /// master: a daemon that was started on purpose.
+    fn walked_off(&self, id: NodeId, g: GroupId, before: Ns) -> bool {
         let Some(master) = self.members.lineage_master(&self.tree, id, g) else { return false };
         let mut line = std::iter::once(id).chain(self.tree.lineage(id)).take_while(|&up| up != master);
-        line.any(|up| self.tree[up].walked_off())
+        line.any(|up| self.tree[up].walked_off(before))
     }
 
     /// Whether it is still to be decided if it is an orphan of a group. What was live above it at the death counts: a

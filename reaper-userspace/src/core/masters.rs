@@ -131,13 +131,16 @@ impl Core {
     /// Somebody above a process who looks like a master of one of these groups and is none: as long as there was one above it, it
     /// could not become one. So it is looked at before those below it.
     pub(super) fn may_succeed_above(&self, id: NodeId, losses: &BTreeMap<GroupId, Lost>) -> Option<ProcKey> {
-        let of = |up: NodeId, g: GroupId| {
+        let may = |up: NodeId, g: GroupId, since: Ns| {
             let key = self.tree[up].key();
-            !self.members.is_master(key, g)
+            let looked_at = self.tree[up].checked_at >= since;
+            !looked_at
+                && !self.members.is_master(key, g)
                 && (!self.is_orphan_of(key, g) || self.tree[up].has_execed())
                 && self.rules.groups[g].master.might_match(&self.known(up))
         };
-        let up = self.tree.ancestors(id).find(|&up| losses.keys().any(|&g| of(up, g)))?;
+        let up =
+            self.tree.ancestors(id).find(|&up| losses.iter().any(|(&g, lost)| may(up, g, lost.since)))?;
         Some(self.tree[up].key())
     }
 

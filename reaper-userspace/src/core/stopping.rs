@@ -26,6 +26,9 @@ enum Kind {
     Rehearsed,
 }
 
+/// How soon an orphan is looked at again that could be stopped if its fate in another group were decided.
+const UNDECIDED_POLL: Ns = 10 * MS;
+
 impl Core {
     pub(super) fn on_orphan_due(&mut self, now: Ns, key: ProcKey) {
         let Some(orphan) = self.orphans.get_mut(&key) else { return };
@@ -197,6 +200,10 @@ impl Core {
         let Some(orphan) = self.orphans.get(&key) else { return };
         if (orphan.draining && !overdue) || self.view != View::Clear {
             return;
+        }
+        // It has lost a master of another group since, and may turn out to be the next one.
+        if self.bereaved.contains_key(&key) {
+            return self.schedule.set(Timer::Orphan(key), now.saturating_add(UNDECIDED_POLL));
         }
         let Some(id) = self.tree.find(key) else { return };
         match self.may_stop(now, id, key) {

@@ -255,7 +255,7 @@ impl Tree {
                     self.set_born_of(child, grandmother);
                     self[child].line_since = self[node].line_since;
                     self[child].flags.left |= self[node].flags.left;
-                    self[child].flags.line_walked_off |= self[node].walked_off();
+                    self[child].flags.line_walked_off |= self[node].walked_off(Ns::MAX);
                 }
             }
             self[node].heirs_of_line -= 1;

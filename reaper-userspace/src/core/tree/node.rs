@@ -185,10 +185,11 @@ impl Node {
     pub fn uid(&self) -> u32 {
         self.uid
     }
-    /// Whether it made a session of its own after it was forked and then exec'd, which is how one starts a daemon; or one between it
+    /// Whether it had made a session of its own after it was forked and then exec'd, which is how one starts a daemon; or one between it
     /// and the next in its lineage did that has been forgotten.
-    pub fn walked_off(&self) -> bool {
-        self.flags.line_walked_off || self.flags.execed && self.image.session != self.birth_session
+    pub fn walked_off(&self, before: Ns) -> bool {
+        let execed = self.flags.execed && self.image.exec_at < before;
+        self.flags.line_walked_off || execed && self.image.session != self.birth_session
     }
     /// Thread name, as last seen.
     pub fn comm(&self) -> &Arc<str> {

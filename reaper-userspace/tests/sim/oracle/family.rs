@@ -99,7 +99,6 @@ impl Oracle {
                     daemon_unless,
                     unsure: true,
                     doubtful: false,
-                    asked_above: false,
                     verdict: Verdict::Open,
                 };
                 self.lose(below, g, &loss);

@@ -26,8 +26,6 @@ pub(super) struct Loss {
     pub(super) unsure: bool,
     /// It may be no loss at all: only where the history has a gap does a master of the group come into its lineage.
     pub(super) doubtful: bool,
-    /// Whoever above it may have succeeded its master has been looked at.
-    pub(super) asked_above: bool,
     pub(super) verdict: Verdict,
 }
 
@@ -54,6 +52,10 @@ pub(super) struct Life {
     pub(super) died: Ns,
     pub(super) image: Rc<Image>,
     pub(super) execed: bool,
+    /// When the core was told who it is.
+    pub(super) looked_at: Ns,
+    /// No agent has ever seen a command line of it.
+    pub(super) faceless: bool,
     /// Since when it has not looked like the master it is.
     pub(super) doubts: BTreeMap<G, Ns>,
     /// Since when it has not looked like the master it was.
@@ -112,6 +114,8 @@ impl Life {
             died: 0,
             image: Rc::new(Image { exec_at: 0, session: 0 }),
             execed: false,
+            looked_at: 0,
+            faceless: false,
             doubts: BTreeMap::new(),
             deposed: BTreeMap::new(),
             exec_session: None,

@@ -80,10 +80,8 @@ impl Oracle {
         let orphan = |life: &Life| life.losses.get(&g).is_some_and(|l| l.verdict == Verdict::Orphan);
         let may = |life: &Life| !life.reigns.contains_key(&g) && (life.execed || !orphan(life));
         let may_succeed = |up: &Id| may(&self.lives[*up]) && alike(up);
-        if !loss.asked_above && !self.lives[id].blurred && self.above(id).iter().any(may_succeed) {
-            if let Some(loss) = self.lives[id].losses.get_mut(&g) {
-                loss.asked_above = true;
-            }
+        let unseen = |up: &Id| may_succeed(up) && self.lives[*up].looked_at < loss.since;
+        if !self.lives[id].blurred && self.above(id).iter().any(unseen) {
             return;
         }
         let Some(started_by) = self.lineage_master(id, g) else {
@@ -119,7 +117,7 @@ impl Oracle {
             match &group.worker {
                 Some(worker) if worker.matches(who) => Verdict::Orphan,
                 Some(_) => Verdict::NoWorker,
-                None if self.left_the_session(id, g) => Verdict::Detached,
+                None if self.left_the_session(id, g, loss.since) => Verdict::Detached,
                 None => Verdict::Orphan,
             }
         };
@@ -147,12 +145,13 @@ impl Oracle {
     }
 
     /// Who made a session of his own and then exec'd left on purpose, and took his children along.
-    pub(super) fn left_the_session(&self, id: Id, g: G) -> bool {
+    pub(super) fn left_the_session(&self, id: Id, g: G, before: Ns) -> bool {
         let Some(master) = self.lineage_master(id, g) else { return false };
         let mut at = id;
         while at != master {
             let life = &self.lives[at];
-            if life.exec_session.is_some_and(|session| session != life.birth_session) {
+            let execed = life.exec_session.filter(|_| life.image.exec_at < before);
+            if execed.is_some_and(|session| session != life.birth_session) {
                 return true;
             }
             let Some(mother) = life.mother else { return false };

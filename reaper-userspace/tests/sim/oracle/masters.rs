@@ -94,7 +94,6 @@ impl Oracle {
                 daemon_unless: None,
                 unsure: false,
                 doubtful: false,
-                asked_above: false,
                 verdict: Verdict::Open,
             };
             for below in self.below(id) {

@@ -125,7 +125,6 @@ impl Oracle {
                         daemon_unless: None,
                         unsure: late,
                         doubtful: false,
-                        asked_above: false,
                         verdict: Verdict::Open,
                     },
                 );
@@ -250,7 +249,6 @@ impl Oracle {
                         unsure: exit.adopter == Parent::Unknown || (direct && maybe_alone),
                         // The core asks for a loss before the dump when it has looked at everybody.
                         doubtful: n >= known_below,
-                        asked_above: false,
                         verdict: Verdict::Open,
                     },
                 );
@@ -264,7 +262,10 @@ impl Oracle {
         if !self.lives[id].alive {
             return self.look_at_the_dying(id, who);
         }
+        self.lives[id].looked_at = now;
         let mut who = who.clone();
+        // Another agent knows nothing of one whose leader had exited before.
+        self.lives[id].faceless |= who.argv.is_empty() && self.lives[id].blurred;
         if who.argv.is_empty() {
             // Whether it is the job nobody can read any more.
             self.lives[id].was_job |= self.rules.groups.iter().any(|g| !g.stop.job_children.is_empty());
@@ -317,7 +318,6 @@ impl Oracle {
                     daemon_unless: None,
                     unsure: false,
                     doubtful: false,
-                    asked_above: false,
                     verdict: Verdict::Orphan,
                 };
                 self.lives[id].losses.insert(g, loss);

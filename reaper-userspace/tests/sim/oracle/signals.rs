@@ -173,7 +173,7 @@ impl Oracle {
             let up = &self.lives[up];
             let alike = group.master.cmdline.as_ref().is_none_or(|r| r.is_match(&up.argv.join(" ")));
             let seen = !up.is_unclear() || up.execed && alike || shot.called_masters.contains(&up.key);
-            up.reigns.contains_key(&g) && !up.exec_missed && seen
+            up.reigns.contains_key(&g) && !up.exec_missed && !up.faceless && seen
         };
         let master_above = self.above(id).into_iter().any(known_master);
         if life.is_unclear() && is_worker && !master_above && self.lineage_master(id, g).is_some() {
