@@ -93,10 +93,11 @@ impl Scene {
         held
     }
 
-    /// What the actors have said so far.
+    /// What the actors have said so far: whole lines, since somebody may be writing.
     pub fn ledger(&self) -> Vec<Entry> {
         let text = fs::read_to_string(self.path(LEDGER)).unwrap();
-        text.lines().map(|line| Entry::parse(line).unwrap_or_else(|| panic!("ledger: {line:?}"))).collect()
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| Entry::parse(line).unwrap_or_else(|| panic!("ledger: {line:?}"))).collect()
     }
 
     /// Waits until somebody says so.

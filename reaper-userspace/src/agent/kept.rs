@@ -50,7 +50,7 @@ impl Agent {
         self.state.memory = self.core.memory();
         self.state.likenesses.extend(self.core.armed().into_iter().map(|a| (a.group, a.likenesses)));
         self.state.broken = status.iter().filter(|g| g.breaker_open).map(|g| g.name.clone()).collect();
-        if let Err(e) = self.state_dir.save(&self.state) {
+        if let Err(e) = self.state_dir.save(&mut self.state) {
             tracing::error!("{e:#}; after a restart the agent will not know what it has done");
             self.record(Event::Error { what: format!("{e:#}"), proc: None });
         }

@@ -86,13 +86,13 @@ impl StateDir {
 
     /// Writes it, whole or not at all as far as this boot can tell. No fsync: what was sent is written down with every signal, and
     /// none waits for a disk; after a crash of the host it counts for nothing.
-    pub fn save(&self, state: &State) -> anyhow::Result<()> {
-        let state = State { boot_id: self.boot_id.clone(), ..state.clone() };
+    pub fn save(&self, state: &mut State) -> anyhow::Result<()> {
+        state.boot_id.clone_from(&self.boot_id);
         let dir = self.file.parent().unwrap_or(Path::new("."));
         let write = || -> io::Result<()> {
             let mut new = tempfile::NamedTempFile::new_in(dir)?;
             // In one piece: the writer has no buffer, and a thousand orphans have ten thousands of words.
-            new.write_all(&serde_json::to_vec(&state)?)?;
+            new.write_all(&serde_json::to_vec(state)?)?;
             new.persist(&self.file).map_err(|e| e.error)?;
             Ok(())
         };
@@ -121,11 +121,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let here = StateDir { file: dir.path().join("state.json"), boot_id: "one".into(), lock: None };
         assert_eq!(here.load().expect("nothing yet"), State::default());
-        let state = State {
+        let mut state = State {
             armed: [("horizon".to_owned(), "artisan horizon$".to_owned())].into(),
             ..State::default()
         };
-        here.save(&state).expect("saved");
+        here.save(&mut state).expect("saved");
         assert_eq!(here.load().expect("same boot").armed, state.armed);
         let later = StateDir { boot_id: "two".into(), ..here };
         assert_eq!(later.load().expect("other boot"), State::default());

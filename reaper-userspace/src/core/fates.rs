@@ -383,10 +383,13 @@ impl Core {
     /// What a master of a group is, or a worker whose master was seen, its strays may be.
     pub(super) fn note_likeness(&mut self, now: Ns, id: NodeId, who: &Identity) {
         let (rules, key) = (self.rules.clone(), self.tree[id].key());
+        if !self.tree[id].tracked() {
+            return;
+        }
         for (g, group) in rules.groups.iter().enumerate() {
             let Some(worker) = &group.worker else { continue };
             let of_the_group = self.members.is_master(key, g)
-                || worker.matches(who) && self.members.lineage_master(&self.tree, id, g).is_some();
+                || self.members.lineage_master(&self.tree, id, g).is_some() && worker.matches(who);
             if of_the_group && self.groups[g].likenesses.add(who.uid, &who.exe) {
                 self.effects.push_back(Effect::Persist);
                 self.wake_orphans(now, g);

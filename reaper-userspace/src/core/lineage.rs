@@ -89,6 +89,10 @@ impl Core {
             return;
         }
         // What the record carries is enough to rule nearly every process out, and for most masters it is everything.
+        let line = super::input::join(&exec.argv);
+        if !exec.truncated && self.rules_out(&line) {
+            return;
+        }
         let who = Identity {
             at: exec.at,
             comm: exec.comm.clone(),
@@ -99,7 +103,6 @@ impl Core {
             session: exec.session,
             cgroups: Vec::new(),
         };
-        let line = who.cmdline();
         let mut likely = self
             .rules
             .groups
@@ -131,12 +134,11 @@ impl Core {
             self.decide_the_dead(exit, node, open);
         }
         let proc = self.tree.view(node);
-        let parent = self.view_of_parent(node);
-        let told = self.tells_lineage_of(node);
+        let parent = self.tells_lineage_of(node).then(|| self.view_of_parent(node));
         let Some(exited) = self.tree.exit(exit) else { return };
-        let (code, signal) = code_and_signal(exit.status);
-        if told {
-            self.record(exit.at, Event::Exit { proc: proc.clone(), parent, code, signal: signal.clone() });
+        if let Some(parent) = parent {
+            let (code, signal) = code_and_signal(exit.status);
+            self.record(exit.at, Event::Exit { proc: proc.clone(), parent, code, signal });
         }
         self.tell_reparents(exit.at, &proc, &exited);
         self.forget_process(exit.key);
@@ -165,7 +167,8 @@ impl Core {
                 Exit::UNSEEN => self.left_behind(g, node),
                 _ => self.expected_orphans(g, before),
             };
-            let (group, proc, signal) = (self.group_name(g), proc.clone(), signal.clone());
+            let (group, proc) = (self.group_name(g), proc.clone());
+            let (code, signal) = code_and_signal(exit.status);
             let lost = Event::MasterLost { group, proc, workers, code, signal, namespace_died };
             self.record(exit.at, lost);
         }

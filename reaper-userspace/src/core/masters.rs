@@ -26,6 +26,9 @@ impl Core {
             return;
         }
         let (rules, line) = (self.rules.clone(), who.cmdline());
+        if self.rules_out(&line) && self.members.reigns(key).is_empty() {
+            return;
+        }
         for (g, group) in rules.groups.iter().enumerate() {
             let fits = group.master.matches_line(who, &line);
             if !self.members.is_master(key, g) {

@@ -112,7 +112,9 @@ impl Core {
             adopted: self.adopted.iter().map(|(key, session)| (*key, *session)).collect(),
             ..Memory::default()
         };
-        for id in self.tree.all() {
+        // It is made with every signal: of those that nothing is decided about it wants no more than a look.
+        let matters = |id: &NodeId| self.tree[*id].tracked() || self.tree[*id].has_left();
+        for id in self.tree.all().filter(matters) {
             let key = self.tree[id].key();
             let masters = self.members.reigns_of(key);
             memory.masters.extend(masters.map(|(group, reign)| MasterMemory {
@@ -124,15 +126,16 @@ impl Core {
             if self.tree[id].has_left() {
                 memory.left.push(key);
             }
-            if let Some(orphan) = self.orphans.get(&key).filter(|_| self.tree[id].is_live()) {
-                memory.orphans.push(OrphanMemory {
-                    key,
-                    groups: orphan.groups.clone(),
-                    acting: orphan.group,
-                    progress: orphan.progress(),
-                    proc: self.tree.view(id),
-                });
-            }
+        }
+        for (&key, orphan) in &self.orphans {
+            let Some(id) = self.tree.find(key) else { continue };
+            memory.orphans.push(OrphanMemory {
+                key,
+                groups: orphan.groups.clone(),
+                acting: orphan.group,
+                progress: orphan.progress(),
+                proc: self.tree.view(id),
+            });
         }
         memory
     }

@@ -7,6 +7,7 @@ use super::cost::{all_profiles, cpu_of, memory_of, nanos, settled_cpu_of};
 use super::lives::{Kind, Lives};
 use super::report::{Cell, Report, Table};
 use crate::agent::Agent;
+use crate::process::wait_until;
 use crate::scene::Scene;
 
 /// How often memory is measured: each time with an agent of its own.
@@ -64,12 +65,15 @@ fn memory(plan: Plan) -> Result<Table> {
             let scene = Scene::new();
             let agent = Agent::start(&scene, &all_profiles(&scene));
             let pid = agent.process().pid();
+            let before = processes()?;
             let holder = Lives::holder(&scene, size)?;
             settled_cpu_of(pid)?;
             let (resident, own) = memory_of(pid)?;
             figures[0].push(resident as f64);
             figures[1].push(own as f64);
             drop(holder);
+            // They take their time to go, and there is no room for as many again.
+            wait_until("the end of the processes", || processes().is_ok_and(|now| now < before + 100));
             agent.stop();
         }
         let mebibytes = |values: &[f64]| Cell::of(values.iter().map(|bytes| bytes / 1_048_576.0).collect());
@@ -83,4 +87,10 @@ fn memory(plan: Plan) -> Result<Table> {
         table.row(&size.to_string(), vec![mebibytes(&figures[0]), mebibytes(&figures[1]), each]);
     }
     Ok(table)
+}
+
+/// How many there are on this machine.
+fn processes() -> Result<usize> {
+    let is_pid = |name: &std::ffi::OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+    Ok(std::fs::read_dir("/proc")?.flatten().filter(|entry| is_pid(&entry.file_name())).count())
 }
