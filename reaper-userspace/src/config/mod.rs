@@ -94,7 +94,7 @@ impl Config {
         if !errors.is_empty() {
             return Err(ConfigErrors::invalid(errors));
         }
-        let rules = Rules { groups, protect: agent.protect, log_level: agent.log_level };
+        let rules = Rules::new(groups, agent.protect, agent.log_level);
         Ok(Self { agent: agent.settings, rules, file: file_name.to_owned(), warnings })
     }
 
@@ -110,7 +110,7 @@ impl Config {
             }
         }
         let agent::Agent { settings, log_level, protect } = agent::Agent::default();
-        let rules = Rules { groups, protect, log_level };
+        let rules = Rules::new(groups, protect, log_level);
         Self { agent: settings, rules, file: "embedded default".to_owned(), warnings }
     }
 }

@@ -90,7 +90,7 @@ impl Core {
         }
         // What the record carries is enough to rule nearly every process out, and for most masters it is everything.
         let line = super::input::join(&exec.argv);
-        if !exec.truncated && self.rules_out(&line) {
+        if !exec.truncated && self.rules.rules_out(&line) {
             return;
         }
         let who = Identity {

@@ -26,7 +26,7 @@ impl Core {
             return;
         }
         let (rules, line) = (self.rules.clone(), who.cmdline());
-        if self.rules_out(&line) && self.members.reigns(key).is_empty() {
+        if rules.rules_out(&line) && self.members.reigns(key).is_empty() {
             return;
         }
         for (g, group) in rules.groups.iter().enumerate() {

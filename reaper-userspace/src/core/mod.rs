@@ -45,7 +45,6 @@ use membership::{GroupId, Membership};
 use memory::{Absent, Remembered};
 use orphan::Orphan;
 use records::{Event, ProcView, Record};
-use regex::RegexSet;
 use rules::{LogLevel, Mode, Rules};
 use schedule::{Schedule, Timer};
 use serde::{Deserialize, Serialize};
@@ -58,8 +57,6 @@ pub struct Core {
     /// The agent's own pid: it and its ancestors are never signalled.
     agent: u32,
     rules: Arc<Rules>,
-    /// See [`Rules::master_lines`].
-    master_lines: Option<RegexSet>,
     tree: Tree,
     members: Membership,
     groups: Vec<GroupState>,
@@ -141,7 +138,6 @@ impl Core {
         Self {
             agent,
             rules: Arc::default(),
-            master_lines: None,
             tree: Tree::default(),
             members: Membership::default(),
             groups: Vec::new(),
@@ -302,11 +298,6 @@ impl Core {
 
     fn group_ids(&self) -> std::ops::Range<GroupId> {
         0..self.rules.groups.len()
-    }
-
-    /// Whether no group's masters have such a command line.
-    fn rules_out(&self, line: &str) -> bool {
-        self.master_lines.as_ref().is_some_and(|lines| !lines.is_match(line))
     }
 
     /// The groups in which a process is a worker without a live master above it, and not known as an orphan yet. Masters

@@ -1,6 +1,7 @@
 //! The resolved configuration: what the core decides by. Made by `config`, which validates; nothing here does again.
 
 use core::net::IpAddr;
+use std::sync::OnceLock;
 
 use globset::{Glob, GlobMatcher};
 use regex::{Regex, RegexSet};
@@ -19,6 +20,9 @@ pub struct Rules {
     pub protect: Vec<GlobMatcher>,
     /// What is written to the event log.
     pub log_level: LogLevel,
+    /// The command lines of all masters in one. `None` inside if a group's masters are known by something else, or there is no room
+    /// for so large a set.
+    master_lines: OnceLock<Option<RegexSet>>,
 }
 
 impl PartialEq for Rules {
@@ -30,12 +34,18 @@ impl PartialEq for Rules {
 }
 
 impl Rules {
-    /// The command lines of all masters in one, so that nearly every process is ruled out by one search. `None` if a group's masters
-    /// are known by something else, or there is no room for so large a set.
-    pub fn master_lines(&self) -> Option<RegexSet> {
-        let lines: Option<Vec<&str>> =
-            self.groups.iter().map(|group| group.master.cmdline.as_ref().map(Regex::as_str)).collect();
-        RegexSet::new(lines?).ok()
+    /// What was configured.
+    pub fn new(groups: Vec<Group>, protect: Vec<GlobMatcher>, log_level: LogLevel) -> Self {
+        Self { groups, protect, log_level, master_lines: OnceLock::new() }
+    }
+
+    /// Whether no group's masters have such a command line. One search for all of them: nearly every process is ruled out by it.
+    pub fn rules_out(&self, line: &str) -> bool {
+        let all = || {
+            let lines = self.groups.iter().map(|group| group.master.cmdline.as_ref().map(Regex::as_str));
+            RegexSet::new(lines.collect::<Option<Vec<&str>>>()?).ok()
+        };
+        self.master_lines.get_or_init(all).as_ref().is_some_and(|lines| !lines.is_match(line))
     }
 }
 

@@ -69,7 +69,6 @@ impl Core {
 
     pub(super) fn on_configured(&mut self, at: Ns, rules: Arc<Rules>, armed: &[Armed], broken: &[String]) {
         let old_rules = std::mem::replace(&mut self.rules, rules);
-        self.master_lines = self.rules.master_lines();
         let old_states = std::mem::take(&mut self.groups);
         let index: BTreeMap<&str, GroupId> =
             self.rules.groups.iter().enumerate().map(|(g, group)| (group.name.as_str(), g)).collect();

@@ -55,5 +55,5 @@ pub fn gamma() -> Group {
 
 pub fn rules(groups: Vec<Group>) -> Rules {
     let protect = vec![Glob::new("sshd").unwrap().compile_matcher()];
-    Rules { groups, protect, log_level: LogLevel::Decisions }
+    Rules::new(groups, protect, LogLevel::Decisions)
 }
