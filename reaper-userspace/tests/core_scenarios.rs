@@ -133,7 +133,7 @@ fn assert_replays(agent: u32, file: &Path, text: &str, rules: &Rules) {
     assert_eq!(again.records, records(agent, text, rules));
     assert!(again.fates.values().all(|fate| *fate != Fate::StoppedThere), "{:?}", again.fates);
 
-    let all = Rules { log_level: LogLevel::All, ..rules.clone() };
+    let all = Rules::new(rules.groups.clone(), rules.protect.clone(), LogLevel::All);
     let told = records(agent, text, &all);
     let wall = |record: &Record| Timestamp::from_nanosecond(i128::from(record.boot_ns)).unwrap();
     let lines = told.iter().map(|record| (wall(record), as_sent(record.clone()))).collect();
