@@ -6,7 +6,7 @@ use std::rc::Rc;
 use reaper::core::ids::{Ns, ProcKey};
 use reaper::core::input::{Fork, Task};
 
-use super::life::{Image, Life, Loss, Verdict};
+use super::life::{Image, Life, Loss};
 use super::{Id, Oracle};
 
 impl Oracle {
@@ -93,14 +93,7 @@ impl Oracle {
             let (daemon_unless, since) =
                 (left_in.map(|(session, _)| session), left_in.map_or(now, |(_, at)| at));
             for g in 0..self.rules.groups.len() {
-                let loss = Loss {
-                    since,
-                    child_of_master: false,
-                    daemon_unless,
-                    unsure: true,
-                    doubtful: false,
-                    verdict: Verdict::Open,
-                };
+                let loss = Loss { daemon_unless, unsure: true, ..Loss::open(since) };
                 self.lose(below, g, &loss);
             }
         }

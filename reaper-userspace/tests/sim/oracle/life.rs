@@ -29,6 +29,20 @@ pub(super) struct Loss {
     pub(super) verdict: Verdict,
 }
 
+impl Loss {
+    /// By nobody in particular; nothing is decided.
+    pub(super) fn open(since: Ns) -> Self {
+        Self {
+            since,
+            child_of_master: false,
+            daemon_unless: None,
+            unsure: false,
+            doubtful: false,
+            verdict: Verdict::Open,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Open,

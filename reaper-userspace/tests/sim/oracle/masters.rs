@@ -88,14 +88,7 @@ impl Oracle {
             if self.lives[id].losses.get(&g).is_some_and(|l| l.verdict == Verdict::Heir) {
                 self.lives[id].losses.remove(&g);
             }
-            let loss = Loss {
-                since: now,
-                child_of_master: false,
-                daemon_unless: None,
-                unsure: false,
-                doubtful: false,
-                verdict: Verdict::Open,
-            };
+            let loss = Loss::open(now);
             for below in self.below(id) {
                 self.lose(below, g, &loss);
             }

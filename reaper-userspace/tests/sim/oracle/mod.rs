@@ -116,18 +116,7 @@ impl Oracle {
         let deposed = deposed.unwrap_or_default();
         for g in 0..self.rules.groups.len() {
             if late || deposed.get(&g).is_some_and(|&since| fork.at < since) {
-                self.lose(
-                    id,
-                    g,
-                    &Loss {
-                        since: fork.at,
-                        child_of_master: false,
-                        daemon_unless: None,
-                        unsure: late,
-                        doubtful: false,
-                        verdict: Verdict::Open,
-                    },
-                );
+                self.lose(id, g, &Loss { unsure: late, ..Loss::open(fork.at) });
             }
         }
     }
@@ -243,13 +232,12 @@ impl Oracle {
                     id,
                     g,
                     &Loss {
-                        since: exit.at,
                         child_of_master: direct && reigned.contains(&g),
                         daemon_unless,
                         unsure: exit.adopter == Parent::Unknown || (direct && maybe_alone),
                         // The core asks for a loss before the dump when it has looked at everybody.
                         doubtful: n >= known_below,
-                        verdict: Verdict::Open,
+                        ..Loss::open(exit.at)
                     },
                 );
             }
@@ -312,14 +300,7 @@ impl Oracle {
             let open = |up: Id| self.lives[up].losses.values().any(|l| l.verdict == Verdict::Open);
             let waits = self.is_unsettled(id) || self.above(id).into_iter().any(open);
             if named && !known && !waits && self.is_masterless_worker(id, g) {
-                let loss = Loss {
-                    since: now,
-                    child_of_master: false,
-                    daemon_unless: None,
-                    unsure: false,
-                    doubtful: false,
-                    verdict: Verdict::Orphan,
-                };
+                let loss = Loss { verdict: Verdict::Orphan, ..Loss::open(now) };
                 self.lives[id].losses.insert(g, loss);
             }
         }
