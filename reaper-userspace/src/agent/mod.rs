@@ -480,7 +480,6 @@ pub fn version() -> String {
     env!("CARGO_PKG_VERSION").to_owned()
 }
 
-/// `enforce` if any group does.
 fn is_broken_pipe(outcome: &std::io::Result<()>) -> bool {
     outcome.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
 }

@@ -25,7 +25,7 @@ pub struct Bereaved {
     pub key: ProcKey,
     /// The groups whose worker it is and of which no live master is above it, and how it lost the last one of each.
     pub losses: BTreeMap<GroupId, Lost>,
-    /// Since when its fate is open, or, if later, when its parent left as those of daemons do.
+    /// When it lost the first of them, or its parent left as those of daemons do: its second to make a session begins then.
     pub since: Ns,
     /// If it may be the child of a daemonising parent: the session in which the parent's image was exec'd.
     pub exec_session: Option<u32>,
@@ -44,7 +44,7 @@ pub struct Lost {
     pub who: Option<ProcView>,
     /// When.
     pub since: Ns,
-    /// That one was a master of the group itself, and none between it and one.
+    /// The one that died was a master of the group itself.
     pub of_master: bool,
     /// It was a child of the one that died.
     pub direct: bool,

@@ -29,6 +29,9 @@ pub(super) struct Loss {
 impl Core {
     pub(super) fn on_identified(&mut self, now: Ns, key: ProcKey, outcome: &Identified) {
         let found = self.tree.find(key);
+        if let Some(id) = found {
+            self.tree.note_asked(id, false);
+        }
         let outcome = &match (outcome, found) {
             (Identified::Alive(who), Some(id)) => {
                 self.tree.note_argv(id, who.argv.is_empty());

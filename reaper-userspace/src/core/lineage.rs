@@ -419,11 +419,11 @@ impl Core {
 
     fn recheck_parent(&mut self, now: Ns, child: NodeId) {
         let Some(parent) = self.tree.parent(child) else { return };
-        let node = &mut self.tree[parent];
+        let node = &self.tree[parent];
         let due = node.checked_at == 0 || now.saturating_sub(node.checked_at) >= RECHECK_PARENT;
-        if due && !node.is_kernel_thread() {
-            node.checked_at = now.max(1);
+        if due && !node.is_kernel_thread() && !node.is_asked_about() {
             let key = node.key();
+            self.tree.note_asked(parent, true);
             self.effects.push_back(Effect::Identify(key));
         }
     }

@@ -316,7 +316,7 @@ impl Core {
     pub(super) fn reconsider_stray(&mut self, now: Ns, id: NodeId, who: &Identity) {
         let key = self.tree[id].key();
         let Some(orphan) = self.orphans.get(&key).filter(|o| o.stray) else { return };
-        let (acting, signalled) = (orphan.group, orphan.signalled);
+        let acting = orphan.group;
         let rules = self.rules.clone();
         let still = |g: &GroupId| {
             rules.groups[*g].worker.as_ref().is_some_and(|w| w.matches(who))
@@ -339,10 +339,6 @@ impl Core {
         }
         self.schedule.cancel(Timer::Orphan(key));
         self.lose_orphan(key);
-        // What the agent has sent is not sent again.
-        if let Some(signal) = signalled {
-            self.asked.entry(key).or_default().insert(signal.0, self.agent);
-        }
         let (group, proc) = (self.group_name(acting), self.tree.view(id));
         self.record(now, Event::Left { group, proc });
     }

@@ -268,6 +268,11 @@ impl Tree {
         std::mem::take(&mut self.forgotten)
     }
 
+    /// Whether /proc is being asked about a process because it has forked.
+    pub fn note_asked(&mut self, id: NodeId, asked: bool) {
+        self[id].flags.asked_about = asked;
+    }
+
     /// Whether /proc showed any arguments of a live process: what is known of them may be what it was born with.
     pub fn note_argv(&mut self, id: NodeId, gone: bool) {
         self[id].flags.argv_gone = gone;

@@ -96,6 +96,8 @@ pub(super) struct Flags {
     pub(super) parent_unknown: bool,
     /// Pid 1 of its pid namespace has died: the kernel is about to kill it.
     pub(super) doomed: bool,
+    /// It has forked, and /proc is being asked who it is now.
+    pub(super) asked_about: bool,
     /// /proc showed no arguments when it was last looked at: its leader has exited, or it is dying.
     pub(super) argv_gone: bool,
     /// One that was between it and the next in its lineage, and has been forgotten, had walked off.
@@ -198,6 +200,10 @@ impl Node {
     /// Executable, as last seen.
     pub fn exe(&self) -> &Arc<str> {
         &self.exe
+    }
+    /// Whether /proc is being asked about it because it has forked.
+    pub fn is_asked_about(&self) -> bool {
+        self.flags.asked_about
     }
     /// Whether /proc showed none of them when it was last looked at.
     pub fn is_argv_gone(&self) -> bool {
