@@ -293,6 +293,16 @@ pub fn join(argv: &[Arc<str>]) -> String {
     argv.join(" ")
 }
 
+/// The same, at the end of a text.
+pub(super) fn join_into(argv: &[Arc<str>], line: &mut String) {
+    for (n, argument) in argv.iter().enumerate() {
+        if n > 0 {
+            line.push(' ');
+        }
+        line.push_str(argument);
+    }
+}
+
 /// How a sample came out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -89,8 +89,7 @@ impl Core {
             return;
         }
         // What the record carries is enough to rule nearly every process out, and for most masters it is everything.
-        let line = super::input::join(&exec.argv);
-        if !exec.truncated && self.rules.rules_out(&line) {
+        if !exec.truncated && self.rules_out(&exec.argv) {
             return;
         }
         let who = Identity {
@@ -103,6 +102,7 @@ impl Core {
             session: exec.session,
             cgroups: Vec::new(),
         };
+        let line = who.cmdline();
         let mut likely = self
             .rules
             .groups
@@ -123,6 +123,13 @@ impl Core {
         }
     }
 
+    /// Whether no group has a master with such arguments.
+    fn rules_out(&mut self, argv: &[std::sync::Arc<str>]) -> bool {
+        self.line.clear();
+        super::input::join_into(argv, &mut self.line);
+        self.rules.rules_out(&self.line)
+    }
+
     pub(super) fn on_exit(&mut self, now: Ns, exit: &Exit) {
         let Some(node) = self.tree.find(exit.key) else {
             if self.view != View::Clear {
@@ -133,14 +140,13 @@ impl Core {
         if let Some(open) = self.bereaved.remove(&exit.key) {
             self.decide_the_dead(exit, node, open);
         }
-        let proc = self.tree.view(node);
         let parent = self.tells_lineage_of(node).then(|| self.view_of_parent(node));
         let Some(exited) = self.tree.exit(exit) else { return };
         if let Some(parent) = parent {
-            let (code, signal) = code_and_signal(exit.status);
-            self.record(exit.at, Event::Exit { proc: proc.clone(), parent, code, signal });
+            let (proc, (code, signal)) = (self.tree.view_of(&exited), code_and_signal(exit.status));
+            self.record(exit.at, Event::Exit { proc, parent, code, signal });
         }
-        self.tell_reparents(exit.at, &proc, &exited);
+        self.tell_reparents(exit.at, &exited);
         self.forget_process(exit.key);
         self.interrupt_idleness(exit.at, &exited);
         let masterships = self.members.reigns(exit.key);
@@ -157,7 +163,7 @@ impl Core {
         if namespace_died {
             self.doom(&exited);
         } else if self.tree[node].tracked() && self.view != View::Blind {
-            self.bereave(now, exit, &exited, &proc, &masterships);
+            self.bereave(now, exit, &exited, &masterships);
         }
         if self.view == View::Clear {
             self.recheck_strays(&exited);
@@ -167,12 +173,12 @@ impl Core {
                 Exit::UNSEEN => self.left_behind(g, node),
                 _ => self.expected_orphans(g, before),
             };
-            let (group, proc) = (self.group_name(g), proc.clone());
+            let (group, proc) = (self.group_name(g), self.tree.view_of(&exited));
             let (code, signal) = code_and_signal(exit.status);
             let lost = Event::MasterLost { group, proc, workers, code, signal, namespace_died };
             self.record(exit.at, lost);
         }
-        self.close_orphan(exit.at, exit.key, proc);
+        self.close_orphan(exit.at, &exited);
         self.tree.bury(&exited);
     }
 
@@ -242,7 +248,7 @@ impl Core {
     }
 
     /// Everybody below `exited` who has now no master left.
-    fn bereave(&mut self, now: Ns, exit: &Exit, exited: &Exited, lost: &ProcView, masterships: &[GroupId]) {
+    fn bereave(&mut self, now: Ns, exit: &Exit, exited: &Exited, masterships: &[GroupId]) {
         // How programs daemonise: a clean exit that leaves one child, of a parent that never had two alike.
         let dead = &self.tree[exited.node];
         let alone = exit.status == 0 && exited.moved.len() <= 1 && !dead.had_two_of_its_image();
@@ -250,6 +256,7 @@ impl Core {
         if let (Some(session), []) = (exec_session, &exited.moved[..]) {
             self.left_one_unseen(exit.at, exited.node, session);
         }
+        let lost = self.tree.view_of(exited);
         let loss = |g, direct| Lost {
             who: Some(lost.clone()),
             since: exit.at,
@@ -407,12 +414,13 @@ impl Core {
         self.tree.live().filter(is_left).count()
     }
 
-    fn tell_reparents(&mut self, at: Ns, old: &ProcView, exited: &Exited) {
+    fn tell_reparents(&mut self, at: Ns, exited: &Exited) {
         let Some(adopter) = exited.adopter else { return };
         for &child in &exited.moved {
             if self.tells_lineage_of(child) {
-                let (proc, new_parent) = (self.tree.view(child), self.tree.view(adopter));
-                self.record(at, Event::Reparent { proc, old_parent: old.clone(), new_parent });
+                let (proc, old_parent) = (self.tree.view(child), self.tree.view_of(exited));
+                let new_parent = self.tree.view(adopter);
+                self.record(at, Event::Reparent { proc, old_parent, new_parent });
             }
         }
     }
@@ -448,9 +456,9 @@ impl Core {
     }
 
     /// The orphan that has just died, if it was one.
-    fn close_orphan(&mut self, at: Ns, key: ProcKey, proc: ProcView) {
-        let Some(orphan) = self.lose_orphan(key) else { return };
-        let group = self.group_name(orphan.group);
+    fn close_orphan(&mut self, at: Ns, exited: &Exited) {
+        let Some(orphan) = self.lose_orphan(self.tree[exited.node].key()) else { return };
+        let (group, proc) = (self.group_name(orphan.group), self.tree.view_of(exited));
         self.record(at, Orphan::end(group, proc, orphan.signalled, orphan.since, at));
     }
 }

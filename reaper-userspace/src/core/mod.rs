@@ -73,6 +73,8 @@ pub struct Core {
     view: View,
     errors: errors::Limit,
     effects: VecDeque<Effect>,
+    /// The command line that is looked at, so that not every exec asks for memory.
+    line: String,
     /// What the next agent has to know has changed, and [`Effect::Persist`] is on its way.
     persisting: bool,
     /// See [`Self::must_persist`].
@@ -151,6 +153,7 @@ impl Core {
             view: View::Blind,
             errors: errors::Limit::default(),
             effects: VecDeque::new(),
+            line: String::new(),
             persisting: false,
             persist_first: false,
             remembered: None,
@@ -304,7 +307,8 @@ impl Core {
     /// are nobody's workers: who is one of any group is not stopped for another. Below somebody who may still turn out to be the next master nobody has lost one.
     fn masterless_in(&self, id: NodeId) -> Vec<GroupId> {
         let key = self.tree[id].key();
-        if !self.members.reigns(key).is_empty() {
+        // Nearly everybody is nobody's worker.
+        if !self.tree[id].tracked() || !self.members.reigns(key).is_empty() {
             return Vec::new();
         }
         self.group_ids()

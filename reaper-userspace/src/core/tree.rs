@@ -414,6 +414,12 @@ impl Tree {
         }
     }
 
+    /// One that has just died, as records show it: still with the parent that it had.
+    pub fn view_of(&self, exited: &Exited) -> ProcView {
+        let ppid = exited.parent.map_or(0, |p| self[p].key.tgid);
+        ProcView { ppid, ..self.view(exited.node) }
+    }
+
     fn insert(&mut self, node: Node) -> NodeId {
         let tgid = node.key.tgid;
         let id = NodeId::of(self.nodes.insert(node));
