@@ -52,7 +52,7 @@ fn tree(host: &Host, which: &Which) -> String {
         let line: Vec<_> =
             row.lineage.iter().map(|a| format!("{}{}", if a.alive { "" } else { "+" }, a.pid)).collect();
         let dead = if row.alive { "" } else { "+" };
-        let (pid, ppid, argv) = (row.proc.pid, row.proc.ppid, row.proc.argv.join(" "));
+        let (pid, ppid, argv) = (row.proc.pid, row.proc.ppid, row.proc.argv.line());
         writeln!(text, "{dead}{pid} < {ppid} {argv:?} {roles:?} born of {line:?}").unwrap();
     }
     text

@@ -172,10 +172,7 @@ fn an_exec_from_birth_to_death() {
     assert_eq!((fork.uid, fork.kernel_thread), (0, false));
 
     let exec = stream.exec_of(fork.child);
-    assert_eq!(
-        exec.argv.iter().map(|arg| &**arg).collect::<Vec<_>>(),
-        ["/bin/sh", "-c", "exit 7", "", "ende"]
-    );
+    assert_eq!(exec.argv.iter().collect::<Vec<_>>(), ["/bin/sh", "-c", "exit 7", "", "ende"]);
     assert_eq!((&*exec.filename, &*exec.comm, exec.truncated), ("/bin/sh", "sh", false));
     assert_eq!(exec.session, fork.session);
 
@@ -193,7 +190,7 @@ fn long_texts_are_cut_and_say_so() {
     let key = stream.fork_of(child.id().cast_signed()).child;
     let exec = stream.exec_of(key);
     assert!(exec.truncated);
-    let bytes: usize = exec.argv.iter().map(|arg| arg.len()).sum::<usize>() + exec.argv.len() - 1;
+    let bytes: usize = exec.argv.iter().map(str::len).sum::<usize>() + exec.argv.len() - 1;
     assert_eq!(bytes, reaper_common_argv_max());
     child.wait().unwrap();
 

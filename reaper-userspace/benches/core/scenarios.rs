@@ -122,7 +122,7 @@ impl Host {
         Identified::Alive(Identity {
             at: self.now,
             comm: node.comm().clone(),
-            argv: node.argv().to_vec(),
+            argv: node.argv().clone(),
             exe: node.exe().clone(),
             uid: node.uid(),
             ppid: 1,
@@ -141,15 +141,14 @@ impl Host {
     }
 
     fn exec(&mut self, key: ProcKey, argv: &[&str]) {
-        let argv: Vec<Arc<str>> = argv.iter().map(|&argument| argument.into()).collect();
         let exec = Exec {
             at: self.now,
             key,
-            comm: argv[0].clone(),
+            comm: argv[0].into(),
             uid: 0,
             session: 1,
             filename: "/usr/bin/gzip".into(),
-            argv,
+            argv: argv.iter().collect(),
             truncated: false,
         };
         self.give(Input::Exec(exec));

@@ -93,7 +93,7 @@ pub fn paragraphs(known: &Explanation) -> Vec<(String, String)> {
     let Explanation { proc, alive, ancestry, lineage, groups, look, next, says, .. } = known;
     let mut all = Vec::new();
     let mut add = |label: &str, text: String| all.push((label.to_owned(), text));
-    let command = match proc.argv.join(" ") {
+    let command = match proc.argv.line() {
         line if line.trim().is_empty() => format!("({})", proc.comm),
         line => line,
     };

@@ -68,7 +68,7 @@ fn show(orphan: &OrphanView, group: usize, to: &mut Terminal<'_>) -> anyhow::Res
 
 /// Its arguments, or its name.
 pub fn command(orphan: &OrphanView) -> String {
-    match orphan.proc.argv.join(" ") {
+    match orphan.proc.argv.line() {
         line if line.trim().is_empty() => format!("({})", orphan.proc.comm),
         line => line,
     }

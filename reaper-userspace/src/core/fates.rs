@@ -86,7 +86,7 @@ impl Core {
     fn completed(&self, id: NodeId, who: &Identity) -> Identity {
         let (node, mut who) = (&self.tree[id], who.clone());
         if who.argv.is_empty() {
-            who.argv = node.argv().to_vec();
+            who.argv = node.argv().clone();
             if who.exe.is_empty() {
                 who.exe = node.exe().clone();
             }

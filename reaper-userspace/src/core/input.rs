@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::argv::Argv;
 use super::ids::{Ns, ProcKey};
 use super::likeness::Likenesses;
 use super::memory::Memory;
@@ -156,7 +157,7 @@ pub struct Exec {
     /// The path given to execve(2).
     pub filename: Arc<str>,
     /// The arguments, as far as the record carried them.
-    pub argv: Vec<Arc<str>>,
+    pub argv: Argv,
     /// Whether `filename` or `argv` were cut short.
     pub truncated: bool,
 }
@@ -268,7 +269,7 @@ pub struct Identity {
     /// `/proc/PID/comm`.
     pub comm: Arc<str>,
     /// `/proc/PID/cmdline`, split; empty for kernel threads.
-    pub argv: Vec<Arc<str>>,
+    pub argv: Argv,
     /// `/proc/PID/exe` resolved, or empty where it cannot be read.
     pub exe: Arc<str>,
     /// Real uid, `/proc/PID/status`.
@@ -284,22 +285,7 @@ pub struct Identity {
 impl Identity {
     /// The arguments joined with spaces: what `cmdline` patterns are matched against.
     pub fn cmdline(&self) -> String {
-        join(&self.argv)
-    }
-}
-
-/// Arguments joined with spaces.
-pub fn join(argv: &[Arc<str>]) -> String {
-    argv.join(" ")
-}
-
-/// The same, at the end of a text.
-pub(super) fn join_into(argv: &[Arc<str>], line: &mut String) {
-    for (n, argument) in argv.iter().enumerate() {
-        if n > 0 {
-            line.push(' ');
-        }
-        line.push_str(argument);
+        self.argv.line()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::argv::Argv;
 use super::bereaved::{Bereaved, Lost};
 use super::effect::Effect;
 use super::ids::{Ns, ProcKey, SECOND};
@@ -124,9 +125,9 @@ impl Core {
     }
 
     /// Whether no group has a master with such arguments.
-    fn rules_out(&mut self, argv: &[std::sync::Arc<str>]) -> bool {
+    fn rules_out(&mut self, argv: &Argv) -> bool {
         self.line.clear();
-        super::input::join_into(argv, &mut self.line);
+        argv.line_into(&mut self.line);
         self.rules.rules_out(&self.line)
     }
 
@@ -446,7 +447,7 @@ impl Core {
         Identity {
             at: 0,
             comm: node.comm().clone(),
-            argv: node.argv().to_vec(),
+            argv: node.argv().clone(),
             exe: std::sync::Arc::from(""),
             uid: node.uid(),
             ppid: 0,

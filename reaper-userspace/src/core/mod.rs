@@ -7,6 +7,7 @@
 //! Data flows one way through the files: `lineage` (births and deaths change the tree) → `fates` (who became a master,
 //! an heir, an orphan) → `stopping` (what is done about orphans).
 
+pub mod argv;
 pub mod bereaved;
 pub mod breaker;
 pub mod container;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::argv::Argv;
 use super::ids::Ns;
 
 /// One record before the log numbers and dates it.
@@ -32,7 +33,7 @@ pub struct ProcView {
     /// Executable, as far as known.
     pub exe: Arc<str>,
     /// Arguments, as far as known.
-    pub argv: Arc<[Arc<str>]>,
+    pub argv: Argv,
     /// Id of its container, if it is known to be in one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub container: Option<Arc<str>>,

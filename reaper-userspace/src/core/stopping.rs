@@ -301,7 +301,7 @@ impl Core {
         if self.is_protected(id) {
             return Some(SparedBecause::Protected);
         }
-        let cmdline = super::input::join(self.tree[id].argv());
+        let cmdline = self.tree[id].argv().line();
         // A process whose leader has exited has no command line any more. What was read before may be what it was born with: it may
         // be the job.
         let unread = self.tree[id].is_argv_gone() && !group.stop.job_children.is_empty();

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
+use super::argv::Argv;
 use super::container;
 use super::ids::{Ns, ProcKey};
 use super::input::{Death, Exec, Exit, Fork, Identity, Parent};
@@ -152,7 +153,7 @@ impl Tree {
         let (image, argv, exe, place, tracked) = inherited.unwrap_or_else(|| {
             (
                 Arc::new(Image { exec_at: 0, session: fork.session }),
-                Arc::default(),
+                Argv::default(),
                 Arc::default(),
                 None,
                 false,
@@ -204,7 +205,7 @@ impl Tree {
         };
         self.change_image(id, image);
         let node = &mut self[id];
-        node.argv = exec.argv.as_slice().into();
+        node.argv = exec.argv.clone();
         node.exe = exec.filename.clone();
         node.comm = exec.comm.clone();
         node.uid = exec.uid;
@@ -280,7 +281,6 @@ impl Tree {
 
     /// What /proc said about a live process.
     pub fn identify(&mut self, id: NodeId, who: &Identity) {
-        let same = |a: &[Arc<str>], b: &[Arc<str>]| a == b;
         let node = &mut self[id];
         node.checked_at = who.at.max(1);
         node.uid = who.uid;
@@ -289,8 +289,8 @@ impl Tree {
         if node.comm != who.comm {
             node.comm = who.comm.clone();
         }
-        if !same(&node.argv, &who.argv) {
-            node.argv = who.argv.as_slice().into();
+        if node.argv != who.argv {
+            node.argv = who.argv.clone();
         }
         if !who.exe.is_empty() && node.exe != who.exe {
             node.exe = who.exe.clone();
@@ -408,7 +408,7 @@ impl Tree {
             uid: node.uid,
             comm: node.comm.clone(),
             exe: node.exe.clone(),
-            argv: node.told_argv(),
+            argv: node.argv.told(),
             container: node.place.as_ref().and_then(|place| place.container.clone()),
             pod: node.place.as_ref().and_then(|place| place.pod.clone()),
         }

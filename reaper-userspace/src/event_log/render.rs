@@ -167,7 +167,7 @@ fn who(proc: &ProcView) -> String {
 }
 
 fn args(proc: &ProcView) -> String {
-    proc.argv.join(" ")
+    proc.argv.line()
 }
 
 fn exit(code: Option<i32>, signal: Option<&str>) -> String {
@@ -219,7 +219,7 @@ mod tests {
             pid,
             comm: comm.into(),
             exe: "/usr/bin/php8.3".into(),
-            argv: ["php".into(), "artisan\x1b[2J".into()].into(),
+            argv: ["php", "artisan\x1b[2J"].into_iter().collect(),
             ..ProcView::default()
         }
     }

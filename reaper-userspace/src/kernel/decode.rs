@@ -8,6 +8,7 @@ use reaper_common::{self as wire, adopter, flag, kind, observed::armed};
 use thiserror::Error;
 use zerocopy::FromBytes;
 
+use crate::core::argv::Argv;
 use crate::core::ids::{Ns, ProcKey};
 use crate::core::input::{Exec, Exit, Fork, Input, Parent, Task};
 
@@ -126,7 +127,7 @@ fn exec(at: Ns, record: &wire::Exec, tail: &[u8]) -> Option<Exec> {
         uid: record.uid,
         session: record.sid,
         filename: text(filename),
-        argv: split_argv(argv),
+        argv: Argv::from_memory(argv),
         truncated: record.flags & flag::TRUNCATED != 0,
     })
 }
@@ -177,17 +178,11 @@ fn comm(bytes: &[u8]) -> Arc<str> {
     text(bytes.split(|&byte| byte == 0).next().unwrap_or_default())
 }
 
-/// The arguments of argv as it lies in memory: a NUL after each, also after the last unless the record was cut there.
-/// An argument may be empty.
-fn split_argv(bytes: &[u8]) -> Vec<Arc<str>> {
-    if bytes.is_empty() {
-        return Vec::new();
-    }
-    bytes.strip_suffix(b"\0").unwrap_or(bytes).split(|&byte| byte == 0).map(text).collect()
-}
-
 fn text(bytes: &[u8]) -> Arc<str> {
-    Arc::from(String::from_utf8_lossy(bytes))
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => String::from_utf8_lossy(bytes).into(),
+    }
 }
 
 #[cfg(test)]
@@ -258,7 +253,7 @@ mod tests {
         let record = exec_record(b"/usr/bin/php", b"php\0\0art\xffisan\0", 0);
         let Input::Exec(exec) = decode(&record).unwrap().input else { unreachable!() };
         assert_eq!(&*exec.filename, "/usr/bin/php");
-        assert_eq!(exec.argv, ["php".into(), "".into(), Arc::from("art\u{fffd}isan")]);
+        assert_eq!(exec.argv, Argv::from_iter(["php", "", "art\u{fffd}isan"]));
         assert!(!exec.truncated);
     }
 
@@ -266,14 +261,14 @@ mod tests {
     fn an_exec_cut_short_keeps_the_beginning_of_the_last_argument() {
         let record = exec_record(b"", b"php\0arti", flag::TRUNCATED);
         let Input::Exec(exec) = decode(&record).unwrap().input else { unreachable!() };
-        assert_eq!(exec.argv, ["php".into(), Arc::from("arti")]);
+        assert_eq!(exec.argv, Argv::from_iter(["php", "arti"]));
         assert!(exec.truncated);
     }
 
     #[test]
     fn an_exec_without_arguments() {
         let Input::Exec(exec) = decode(&exec_record(b"x", b"", 0)).unwrap().input else { unreachable!() };
-        assert_eq!(exec.argv, Vec::<Arc<str>>::new());
+        assert_eq!(exec.argv, Argv::default());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Opened, ReadError, read_error};
+use crate::core::argv::Argv;
 use crate::core::ids::{Ns, ProcKey};
 use crate::core::input::{Identified, Identity};
 
@@ -48,9 +49,9 @@ fn try_identify(now: Ns, key: ProcKey, needs_place: bool) -> Result<Identity, Re
 }
 
 /// Splits `/proc/PID/cmdline`. A rewritten title is one argument, padded with NULs.
-pub(crate) fn split(cmdline: &str) -> Vec<Arc<str>> {
+pub(crate) fn split(cmdline: &str) -> Argv {
     let text = cmdline.trim_end_matches('\0');
-    if text.is_empty() { Vec::new() } else { text.split('\0').map(Arc::from).collect() }
+    Argv::from_memory(text.as_bytes())
 }
 
 /// The paths of `/proc/PID/cgroup` (`hierarchy:controllers:path`), each once.
@@ -82,7 +83,7 @@ mod tests {
 
     #[test]
     fn splits_arguments_and_titles() {
-        let all = |text| split(text).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let all = |text| split(text).iter().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(all("php\0artisan\0horizon\0"), ["php", "artisan", "horizon"]);
         assert_eq!(all("gunicorn: worker [app]\0\0\0\0"), ["gunicorn: worker [app]"]);
         assert_eq!(all("a\0\0b\0"), ["a", "", "b"]);

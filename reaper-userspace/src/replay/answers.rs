@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Known;
+use crate::core::argv::Argv;
 use crate::core::ids::{Ns, ProcKey, SECOND};
 use crate::core::input::{Exec, Identified, Identity, Input, Sampled};
 
@@ -87,7 +88,7 @@ fn nobody() -> Identity {
     Identity {
         at: 0,
         comm: Arc::from(""),
-        argv: Vec::new(),
+        argv: Argv::default(),
         exe: Arc::from(""),
         uid: 0,
         ppid: 0,

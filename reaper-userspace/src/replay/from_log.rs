@@ -382,7 +382,7 @@ fn exec(at: Ns, proc: &ProcView) -> Input {
         uid: proc.uid,
         session: 0,
         filename: Arc::from(&*proc.exe),
-        argv: proc.argv.iter().map(|a| Arc::from(&**a)).collect(),
+        argv: proc.argv.clone(),
         truncated: false,
     })
 }

@@ -1,7 +1,5 @@
 //! Scripts from few records: what a log of decisions tells, and what it cannot.
 
-use std::sync::Arc;
-
 use super::*;
 use crate::config::Config;
 use crate::core::records::{Event, ProcView, SparedBecause, Verdict};
@@ -24,7 +22,7 @@ fn proc(pid: u32, start: Ns, ppid: u32, argv: &str) -> ProcView {
         ppid,
         comm: "mailer".into(),
         exe: "/usr/bin/mailer".into(),
-        argv: argv.split(' ').map(Arc::from).collect(),
+        argv: argv.split(' ').collect(),
         ..ProcView::default()
     }
 }

@@ -80,7 +80,7 @@ impl Known for Timeline {
         Some(Identified::Alive(Identity {
             at: now,
             comm: text(&seen.comm),
-            argv: seen.argv.iter().map(|a| text(a)).collect(),
+            argv: seen.argv.clone(),
             exe: text(&seen.exe),
             uid: seen.uid,
             ppid: seen.ppid,

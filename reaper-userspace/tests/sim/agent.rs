@@ -446,7 +446,7 @@ impl Host {
                 self.tell(format!("agent: {} is a master of {group}", proc.pid));
                 self.open_orphans.remove(&(proc.pid, proc.start_ns));
                 let matcher = self.rules.groups.iter().find(|g| g.name == *group).map(|g| &g.master);
-                if !matcher.is_some_and(|m| m.cmdline.as_ref().unwrap().is_match(&proc.argv.join(" "))) {
+                if !matcher.is_some_and(|m| m.cmdline.as_ref().unwrap().is_match(&proc.argv.line())) {
                     self.fail(&format!(
                         "{} is taken for a master of {group} and does not look like one",
                         proc.pid
@@ -642,7 +642,7 @@ impl Host {
             let group = &self.rules.groups[g];
             let Some(who) = self.kernel.find(key).filter(|&w| self.kernel.is_alive(w)) else { continue };
             let proc = &self.kernel.procs[who];
-            let cmdline = proc.argv.join(" ");
+            let cmdline = proc.argv.line();
             let overdue = group.stop.deadline > 0;
             let spared = self.called_masters.contains(&key)
                 || self.rules.protect.iter().any(|p| p.is_match(&*proc.comm))
@@ -686,7 +686,7 @@ impl Host {
                 "  {:>4} {parent:>4} {:>4}  {:<20} {}",
                 p.key.tgid,
                 p.session,
-                p.argv.join(" "),
+                p.argv.line(),
                 self.oracle.describe(p.key)
             );
         }

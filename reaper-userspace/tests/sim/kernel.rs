@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use reaper::core::argv::Argv;
 use reaper::core::ids::{MS, Ns, ProcKey};
 use reaper::core::input::{
     Birth as Kept, Death, Exec, Exit, Fork, Identified, Identity, Input, Parent, Sampled, Task,
@@ -56,7 +57,7 @@ pub struct Proc {
     /// `real_parent` when it was forked.
     pub born_of: Option<Who>,
     pub comm: Arc<str>,
-    pub argv: Vec<Arc<str>>,
+    pub argv: Argv,
     pub exe: Arc<str>,
     pub uid: u32,
     pub session: u32,
@@ -339,7 +340,7 @@ impl Kernel {
         p.tids.truncate(1);
         p.leader_gone = false;
         p.comm = program.comm.into();
-        p.argv = program.argv.split(' ').map(Arc::from).collect();
+        p.argv = program.argv.split(' ').collect();
         p.exe = format!("/bin/{}", program.comm).into();
         p.job = None;
         p.busy_until = p.busy_until.min(now);
@@ -362,7 +363,7 @@ impl Kernel {
 
     /// The process writes over its arguments. Nobody is told.
     pub fn retitle(&mut self, who: Who, program: Program) {
-        self.procs[who].argv = vec![program.argv.into()];
+        self.procs[who].argv = Argv::from_iter([program.argv]);
     }
 
     /// setsid(2). A leader of a session stays one.
@@ -584,7 +585,7 @@ impl Kernel {
         Identified::Alive(Identity {
             at: self.now,
             comm: p.comm.clone(),
-            argv: if unreadable { Vec::new() } else { p.argv.clone() },
+            argv: if unreadable { Argv::default() } else { p.argv.clone() },
             exe: if unreadable { "".into() } else { p.exe.clone() },
             uid: p.uid,
             ppid: p.real_parent.map_or(0, |p| self.procs[p].key.tgid),
@@ -646,7 +647,7 @@ impl Proc {
             real_parent: None,
             born_of: None,
             comm: name.into(),
-            argv: vec![name.into()],
+            argv: Argv::from_iter([name]),
             exe: format!("/bin/{name}").into(),
             uid: 0,
             session: 0,

@@ -31,7 +31,7 @@ fn rows(n: u32) -> Vec<Row> {
         proc: ProcView {
             pid,
             comm: "worker".into(),
-            argv: vec!["x".repeat(200).into()].into(),
+            argv: ["x".repeat(200)].into_iter().collect(),
             ..ProcView::default()
         },
         alive: true,

@@ -229,7 +229,7 @@ impl Stage {
         let crate::core::input::Identified::Alive(who) = procfs::identify(clock::now(), key, false) else {
             return None;
         };
-        who.argv.iter().any(|a| **a == *self.token).then_some(key)
+        who.argv.iter().any(|a| a == &*self.token).then_some(key)
     }
 
     fn pid_told(&self, event: &str, role: Role) -> Option<u32> {

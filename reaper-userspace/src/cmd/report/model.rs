@@ -247,7 +247,7 @@ impl Row {
     fn name(&mut self, proc: &ProcView) {
         self.comm = safe(&proc.comm);
         if !proc.argv.is_empty() {
-            self.argv = short(&proc.argv.join(" "));
+            self.argv = short(&proc.argv.line());
         }
     }
 }

@@ -17,7 +17,7 @@ fn proc(pid: u32, comm: &str) -> ProcView {
         uid: 0,
         comm: comm.into(),
         exe: comm.into(),
-        argv: [comm, "--worker"].map(std::sync::Arc::from).into(),
+        argv: [comm, "--worker"].into_iter().collect(),
         container: None,
         pod: None,
     }

@@ -105,7 +105,7 @@ impl App {
             group: &o.group,
             age: o.age_us.saturating_mul(1_000),
             orphan: Some(o),
-            command: command(&o.proc.argv.join(" "), &o.proc.comm),
+            command: command(&o.proc.argv.line(), &o.proc.comm),
         });
         let masters = overview.master_list.iter().map(|m| Entry {
             pid: m.proc.pid,
@@ -113,7 +113,7 @@ impl App {
             group: &m.group,
             age: overview.status.boot_ns.saturating_sub(m.proc.start_ns),
             orphan: None,
-            command: command(&m.proc.argv.join(" "), &m.proc.comm),
+            command: command(&m.proc.argv.line(), &m.proc.comm),
         });
         orphans.chain(masters).filter(|e| self.passes(e)).collect()
     }

@@ -22,7 +22,7 @@ fn proc(pid: u32, argv: &str) -> ProcView {
         ppid: 1,
         uid: 33,
         comm: "php".into(),
-        argv: argv.split(' ').map(Into::into).collect(),
+        argv: argv.split(' ').collect(),
         ..ProcView::default()
     }
 }

@@ -115,7 +115,7 @@ fn label(line: &mut Text, row: &Row) {
 
 /// Its command line, or its name in brackets where it has none.
 fn command(row: &Row) -> String {
-    match row.proc.argv.join(" ") {
+    match row.proc.argv.line() {
         line if line.trim().is_empty() && row.kernel_thread => format!("[{}]", row.proc.comm),
         line if line.trim().is_empty() => format!("({})", row.proc.comm),
         line => line,
@@ -148,7 +148,7 @@ mod tests {
                 start_ns: u64::from(pid) * 1_000,
                 ppid,
                 comm: "comm".into(),
-                argv: argv.split(' ').filter(|a| !a.is_empty()).map(Into::into).collect(),
+                argv: argv.split(' ').filter(|a| !a.is_empty()).collect(),
                 ..ProcView::default()
             },
             alive: true,

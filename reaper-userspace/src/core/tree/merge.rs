@@ -82,7 +82,7 @@ impl Tree {
     pub fn share_image(&mut self, id: NodeId, who: &Identity) {
         let Some(parent) = self.parent(id) else { return };
         let unseen = |n: &Node| n.image.exec_at == 0 && !n.flags.execed;
-        let alike = *self[parent].argv == *who.argv && self[parent].exe == who.exe && !who.argv.is_empty();
+        let alike = self[parent].argv == who.argv && self[parent].exe == who.exe && !who.argv.is_empty();
         if alike && unseen(&self[id]) && unseen(&self[parent]) {
             let image = self[parent].image.clone();
             self.change_image(id, image);

@@ -3,13 +3,10 @@
 use std::sync::Arc;
 
 use super::NodeId;
+use crate::core::argv::Argv;
 use crate::core::container::Place;
 use crate::core::ids::{Ns, ProcKey};
 use crate::core::input::Death;
-
-/// So much of a command line is told, bytes: a record is no longer because somebody's arguments are. Patterns are matched against
-/// what was read, not against this.
-const ARGV_TOLD: usize = 4096;
 
 /// What exec gave a process and fork passed on. Two processes run the same image if it is the same allocation.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,7 +33,7 @@ pub struct Node {
     /// How many live children run this very image.
     pub(super) same_image_children: u32,
     pub(super) image: Arc<Image>,
-    pub(super) argv: Arc<[Arc<str>]>,
+    pub(super) argv: Argv,
     pub(super) exe: Arc<str>,
     pub(super) comm: Arc<str>,
     /// Its container and pod, once its cgroups were read.
@@ -210,13 +207,8 @@ impl Node {
         self.flags.argv_gone
     }
     /// Arguments, as last seen.
-    pub fn argv(&self) -> &Arc<[Arc<str>]> {
+    pub fn argv(&self) -> &Argv {
         &self.argv
-    }
-
-    /// Its arguments as records have them: not all if they are very long.
-    pub(super) fn told_argv(&self) -> Arc<[Arc<str>]> {
-        shortened(&self.argv)
     }
 }
 
@@ -242,7 +234,7 @@ impl Node {
             heirs_of_line: 0,
             same_image_children: 0,
             image,
-            argv: Arc::default(),
+            argv: Argv::default(),
             exe: Arc::default(),
             comm,
             place: None,
@@ -254,41 +246,5 @@ impl Node {
             moment: Moment::None,
             flags: Flags::default(),
         }
-    }
-}
-
-/// The arguments up to [`ARGV_TOLD`] bytes, NULs between them counted.
-fn shortened(argv: &Arc<[Arc<str>]>) -> Arc<[Arc<str>]> {
-    let mut room = ARGV_TOLD;
-    for (n, arg) in argv.iter().enumerate() {
-        let Some(left) = room.checked_sub(arg.len() + 1) else {
-            let end = arg.floor_char_boundary(room);
-            let cut = Some(Arc::from(&arg[..end])).filter(|_| end > 0);
-            return argv[..n].iter().cloned().chain(cut).collect();
-        };
-        room = left;
-    }
-    argv.clone()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn total(argv: &[Arc<str>]) -> usize {
-        argv.iter().map(|arg| arg.len() + 1).sum()
-    }
-
-    #[test]
-    fn long_command_lines_are_told_in_part() {
-        let short: Arc<[Arc<str>]> = ["php", "artisan", ""].map(Arc::from).into();
-        assert!(Arc::ptr_eq(&shortened(&short), &short));
-        let one: Arc<[Arc<str>]> = [Arc::from("x".repeat(10_000))].into();
-        assert_eq!(total(&shortened(&one)), ARGV_TOLD + 1);
-        let many: Arc<[Arc<str>]> = vec!["ö".repeat(50).into(); 1_000].into();
-        let told = shortened(&many);
-        assert!(told.len() > 39 && total(&told) <= ARGV_TOLD + 1, "{} in {}", total(&told), told.len());
-        let empty: Arc<[Arc<str>]> = vec!["".into(); 100_000].into();
-        assert_eq!(shortened(&empty).len(), ARGV_TOLD);
     }
 }

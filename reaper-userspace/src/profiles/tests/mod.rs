@@ -31,7 +31,7 @@ fn process(row: &str) -> Identity {
     });
     Identity {
         comm: comm.chars().take(15).collect::<String>().into(),
-        argv: line.split(' ').map(Into::into).collect(),
+        argv: line.split(' ').collect(),
         at: 0,
         exe: "".into(),
         uid: 0,

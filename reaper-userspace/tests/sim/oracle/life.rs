@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 
+use reaper::core::argv::Argv;
 use reaper::core::ids::{Ns, ProcKey};
 
 use super::{G, Id};
@@ -108,7 +108,7 @@ pub(super) struct Life {
     /// Group → exec times of the image in which it became a master, and of the one in which it was none any more.
     pub(super) crowned: BTreeMap<G, (Ns, Ns)>,
     /// As far as anybody has seen.
-    pub(super) argv: Vec<Arc<str>>,
+    pub(super) argv: Argv,
     pub(super) reigns: BTreeMap<G, ()>,
     pub(super) losses: BTreeMap<G, Loss>,
     /// Who inherited it, as it seemed: a title may be read before the exec is told that it came with.
@@ -150,7 +150,7 @@ impl Life {
             work_of_orphan: Vec::new(),
             was_job: false,
             crowned: BTreeMap::new(),
-            argv: Vec::new(),
+            argv: Argv::default(),
             reigns: BTreeMap::new(),
             losses: BTreeMap::new(),
             inherited_by: BTreeMap::new(),

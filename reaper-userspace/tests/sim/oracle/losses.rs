@@ -43,7 +43,7 @@ impl Oracle {
         let session = self.lives[id].session;
         let gone = |l: &Loss| l.verdict == Verdict::Open && l.daemon_unless.is_some_and(|s| s != session);
         let of: Vec<G> = self.lives[id].losses.iter().filter(|(_, l)| gone(l)).map(|(g, _)| *g).collect();
-        let cmdline = self.lives[id].argv.join(" ");
+        let cmdline = self.lives[id].argv.line();
         for g in of {
             self.lives[id].detached = true;
             let master = self.rules.groups[g].master.cmdline.as_ref();
@@ -76,7 +76,7 @@ impl Oracle {
         }
         // Who looks like a master above it could not be one as long as there was another: it is looked at first.
         let master = self.rules.groups[g].master.cmdline.clone();
-        let alike = |up: &Id| master.as_ref().is_some_and(|r| r.is_match(&self.lives[*up].argv.join(" ")));
+        let alike = |up: &Id| master.as_ref().is_some_and(|r| r.is_match(&self.lives[*up].argv.line()));
         let orphan = |life: &Life| life.losses.get(&g).is_some_and(|l| l.verdict == Verdict::Orphan);
         let may = |life: &Life| !life.reigns.contains_key(&g) && (life.execed || !orphan(life));
         let may_succeed = |up: &Id| may(&self.lives[*up]) && alike(up);

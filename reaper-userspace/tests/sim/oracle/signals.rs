@@ -79,9 +79,8 @@ impl Oracle {
         let drains = life.asked.iter().any(|&s| group.stop.signals.contains(&Signal(s)));
         check(overdue || !drains, "somebody else has asked it to stop")?;
         // In a gap somebody may be taken for a master who is still undecided here.
-        let looks_like_one = |l: &Life| {
-            l.blurred && group.master.cmdline.as_ref().is_some_and(|r| r.is_match(&l.argv.join(" ")))
-        };
+        let looks_like_one =
+            |l: &Life| l.blurred && group.master.cmdline.as_ref().is_some_and(|r| r.is_match(&l.argv.line()));
         let was_one = |l: &Life| l.blurred && l.crowned.contains_key(&g);
         let is_one = |l: &Life| l.reigns.contains_key(&g) || looks_like_one(l) || was_one(l);
         let replaced = self.lives.iter().any(|l| l.alive && is_one(l));
@@ -171,7 +170,7 @@ impl Oracle {
         // An exec was lost, or where it came from, or how: the core cannot tell the master above from any other worker.
         let known_master = |up: Id| {
             let up = &self.lives[up];
-            let alike = group.master.cmdline.as_ref().is_none_or(|r| r.is_match(&up.argv.join(" ")));
+            let alike = group.master.cmdline.as_ref().is_none_or(|r| r.is_match(&up.argv.line()));
             let seen = !up.is_unclear() || up.execed && alike || shot.called_masters.contains(&up.key);
             up.reigns.contains_key(&g) && !up.exec_missed && !up.faceless && seen
         };

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use arbitrary::{Result, Unstructured};
+use reaper::core::argv::Argv;
 use reaper::core::ids::{MS, Ns, ProcKey};
 use reaper::core::input::{Exec, Exit, Fork, Identified, Identity, Input, Parent, Sampled, Task};
 use reaper::core::sample::{Address, File, FileKind, Operation, Sample, Source, Thread, Traffic, Wait};
@@ -88,8 +89,8 @@ fn comm(u: &mut Unstructured<'_>) -> Result<Arc<str>> {
     Ok((*u.choose(&COMMS)?).into())
 }
 
-fn argv(u: &mut Unstructured<'_>) -> Result<Vec<Arc<str>>> {
-    Ok(u.choose(&TITLES)?.split(' ').filter(|w| !w.is_empty()).map(Arc::from).collect())
+fn argv(u: &mut Unstructured<'_>) -> Result<Argv> {
+    Ok(u.choose(&TITLES)?.split(' ').filter(|w| !w.is_empty()).collect())
 }
 
 pub(super) fn identified(u: &mut Unstructured<'_>, now: Ns) -> Result<Identified> {

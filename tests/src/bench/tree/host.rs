@@ -99,7 +99,7 @@ impl Host {
         Identified::Alive(Identity {
             at: self.now,
             comm: image.comm.into(),
-            argv: image.argv.iter().map(|argument| argument.as_str().into()).collect(),
+            argv: image.argv.iter().collect(),
             exe: image.filename.into(),
             uid: image.uid,
             ppid: 1,
