@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use super::argv::Argv;
 use super::ids::{Ns, ProcKey};
@@ -11,6 +12,9 @@ use super::likeness::Likenesses;
 use super::memory::Memory;
 use super::rules::Rules;
 use super::sample::Sample;
+
+/// A thread name. The kernel keeps 15 bytes of it: there is room for them without asking for memory.
+pub type Comm = SmolStr;
 
 /// One input. `at` is always the `CLOCK_BOOTTIME` of the thing itself, not of its arrival.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -132,7 +136,7 @@ pub struct Fork {
     /// `child->real_parent`'s process.
     pub parent: ProcKey,
     /// Thread name of the child.
-    pub comm: Arc<str>,
+    pub comm: Comm,
     /// Real uid of the child.
     pub uid: u32,
     /// Session id of the child, in the initial pid namespace.
@@ -149,7 +153,7 @@ pub struct Exec {
     /// Who.
     pub key: ProcKey,
     /// The new thread name.
-    pub comm: Arc<str>,
+    pub comm: Comm,
     /// Real uid.
     pub uid: u32,
     /// Session id, in the initial pid namespace.
@@ -238,7 +242,7 @@ pub struct Task {
     /// Its parent, or its adopter if the parent is dying.
     pub parent: Parent,
     /// Thread name.
-    pub comm: Arc<str>,
+    pub comm: Comm,
     /// Real uid.
     pub uid: u32,
     /// Session id, in the initial pid namespace.
@@ -267,7 +271,7 @@ pub struct Identity {
     /// When it was read.
     pub at: Ns,
     /// `/proc/PID/comm`.
-    pub comm: Arc<str>,
+    pub comm: Comm,
     /// `/proc/PID/cmdline`, split; empty for kernel threads.
     pub argv: Argv,
     /// `/proc/PID/exe` resolved, or empty where it cannot be read.

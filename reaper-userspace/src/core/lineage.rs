@@ -243,7 +243,7 @@ impl Core {
         let Some(parent) = exited.parent.map(|p| self.tree[p].key()) else { return };
         let Some(orphan) = self.orphans.get_mut(&parent) else { return };
         let comm = self.tree[exited.node].comm();
-        if !self.rules.groups[orphan.group].idle.children.iter().any(|g| g.is_match(&**comm)) {
+        if !self.rules.groups[orphan.group].idle.children.iter().any(|g| g.is_match(comm.as_str())) {
             orphan.was_busy(at);
         }
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::argv::Argv;
 use super::ids::Ns;
+use super::input::Comm;
 
 /// One record before the log numbers and dates it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,7 +30,7 @@ pub struct ProcView {
     /// Real uid.
     pub uid: u32,
     /// Thread name.
-    pub comm: Arc<str>,
+    pub comm: Comm,
     /// Executable, as far as known.
     pub exe: Arc<str>,
     /// Arguments, as far as known.

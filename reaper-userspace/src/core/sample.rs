@@ -10,6 +10,7 @@ use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{Ns, ProcKey};
+use super::input::Comm;
 
 /// How closely to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -234,5 +235,5 @@ pub struct Child {
     /// Who.
     pub key: ProcKey,
     /// Thread name of its leader.
-    pub comm: Arc<str>,
+    pub comm: Comm,
 }

@@ -334,7 +334,7 @@ impl Core {
     /// Whether nobody may ever signal it, whatever group it belongs to.
     pub(super) fn is_protected(&self, id: NodeId) -> bool {
         let node = &self.tree[id];
-        self.rules.protect.iter().any(|p| p.is_match(&**node.comm()))
+        self.rules.protect.iter().any(|p| p.is_match(node.comm().as_str()))
             || node.key().tgid == 1
             || node.is_kernel_thread()
             || self.protected_ancestors().contains(&id)

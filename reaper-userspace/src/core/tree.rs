@@ -159,14 +159,12 @@ impl Tree {
                 false,
             )
         });
-        // Nearly always its mother's, and then there is one text for all of them.
-        let comm =
-            mother.map(|m| &self[m].comm).filter(|comm| **comm == fork.comm).unwrap_or(&fork.comm).clone();
-        let id = known.unwrap_or_else(|| self.insert(Node::new(fork.child, comm.clone(), image.clone())));
+        let id =
+            known.unwrap_or_else(|| self.insert(Node::new(fork.child, fork.comm.clone(), image.clone())));
         let node = &mut self[id];
         node.flags =
             Flags { kernel_thread: fork.kernel_thread, tracked, lineage_unknown, doomed, ..Flags::default() };
-        node.comm = comm;
+        node.comm = fork.comm.clone();
         node.uid = fork.uid;
         node.birth_session = fork.session;
         node.session = fork.session;
@@ -286,9 +284,7 @@ impl Tree {
         node.uid = who.uid;
         node.session = who.session;
         node.part(who.at);
-        if node.comm != who.comm {
-            node.comm = who.comm.clone();
-        }
+        node.comm = who.comm.clone();
         if node.argv != who.argv {
             node.argv = who.argv.clone();
         }

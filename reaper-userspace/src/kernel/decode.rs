@@ -10,7 +10,7 @@ use zerocopy::FromBytes;
 
 use crate::core::argv::Argv;
 use crate::core::ids::{Ns, ProcKey};
-use crate::core::input::{Exec, Exit, Fork, Input, Parent, Task};
+use crate::core::input::{Comm, Exec, Exit, Fork, Input, Parent, Task};
 
 /// A record from the ring buffer.
 #[derive(Clone, Debug, PartialEq)]
@@ -174,8 +174,12 @@ pub(super) fn key(process: wire::Proc) -> ProcKey {
 }
 
 /// The bytes before the first NUL.
-fn comm(bytes: &[u8]) -> Arc<str> {
-    text(bytes.split(|&byte| byte == 0).next().unwrap_or_default())
+fn comm(bytes: &[u8]) -> Comm {
+    let bytes = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+    match std::str::from_utf8(bytes) {
+        Ok(name) => name.into(),
+        Err(_) => String::from_utf8_lossy(bytes).into(),
+    }
 }
 
 fn text(bytes: &[u8]) -> Arc<str> {

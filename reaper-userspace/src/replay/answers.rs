@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Known;
 use crate::core::argv::Argv;
 use crate::core::ids::{Ns, ProcKey, SECOND};
-use crate::core::input::{Exec, Identified, Identity, Input, Sampled};
+use crate::core::input::{Comm, Exec, Identified, Identity, Input, Sampled};
 
 /// How far a look may be away. Orphans are looked at every two seconds at least, unless a grace runs.
 const FAR: Ns = 5 * SECOND;
@@ -87,7 +87,7 @@ impl Known for Answers {
 fn nobody() -> Identity {
     Identity {
         at: 0,
-        comm: Arc::from(""),
+        comm: Comm::default(),
         argv: Argv::default(),
         exe: Arc::from(""),
         uid: 0,

@@ -233,7 +233,7 @@ impl World {
         let mut tasks = vec![Task {
             key: init,
             parent: Parent::None,
-            comm: Arc::from("init"),
+            comm: "init".into(),
             uid: 0,
             session: 0,
             kernel_thread: false,
@@ -243,7 +243,7 @@ impl World {
         for key in keys {
             let parent = self.parent_of(key);
             let Some(look) = self.timeline.look(key.start_ns, key) else { continue };
-            let (comm, uid) = (Arc::from(&*look.comm), look.uid);
+            let (comm, uid) = (look.comm.clone(), look.uid);
             let kernel_thread = key.tgid == KTHREADD || parent.tgid == KTHREADD;
             if key.start_ns > began {
                 self.be_born(key, parent, kernel_thread);
@@ -268,7 +268,7 @@ impl World {
         let at = key.start_ns;
         let Some(look) = self.timeline.look(at, key).cloned() else { return };
         let unlike = self.timeline.look(at, parent).is_none_or(|parent| parent.argv != look.argv);
-        let comm = Arc::from(&*look.comm);
+        let comm = look.comm.clone();
         let fork = Fork { at, child: key, parent, comm, uid: look.uid, session: 0, kernel_thread };
         self.steps.push((at, Input::Fork(fork)));
         if !self.exec_told.contains(&key) && (unlike || self.execed.contains(&key)) {
@@ -282,7 +282,7 @@ impl World {
             Event::Fork { proc, parent } => {
                 let (child, parent) = (key_of(proc), key_of(parent));
                 let kernel_thread = parent.tgid == KTHREADD;
-                let comm = Arc::from(&*proc.comm);
+                let comm = proc.comm.clone();
                 let fork = Fork { at, child, parent, comm, uid: proc.uid, session: 0, kernel_thread };
                 self.steps.push((at, Input::Fork(fork)));
             }
@@ -345,7 +345,7 @@ impl World {
             Task {
                 key,
                 parent: if key == self.init { Parent::None } else { Parent::Known(parent) },
-                comm: look.map_or_else(|| Arc::from(""), |look| Arc::from(&*look.comm)),
+                comm: look.map(|look| look.comm.clone()).unwrap_or_default(),
                 uid: look.map_or(0, |look| look.uid),
                 session: 0,
                 kernel_thread: key.tgid == KTHREADD || parent.tgid == KTHREADD,
@@ -378,10 +378,10 @@ fn exec(at: Ns, proc: &ProcView) -> Input {
     Input::Exec(Exec {
         at,
         key: key_of(proc),
-        comm: Arc::from(&*proc.comm),
+        comm: proc.comm.clone(),
         uid: proc.uid,
         session: 0,
-        filename: Arc::from(&*proc.exe),
+        filename: proc.exe.clone(),
         argv: proc.argv.clone(),
         truncated: false,
     })

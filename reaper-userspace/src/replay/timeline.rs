@@ -1,7 +1,6 @@
 //! Answers from an event log: who processes were and how idle they were, as far as its records tell.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use super::Known;
 use super::driver::{key_of, proc_of};
@@ -76,12 +75,11 @@ impl Timeline {
 impl Known for Timeline {
     fn identified(&self, now: Ns, key: ProcKey) -> Option<Identified> {
         let seen = self.look(now, key)?;
-        let text = |text: &str| -> Arc<str> { Arc::from(text) };
         Some(Identified::Alive(Identity {
             at: now,
-            comm: text(&seen.comm),
+            comm: seen.comm.clone(),
             argv: seen.argv.clone(),
-            exe: text(&seen.exe),
+            exe: seen.exe.clone(),
             uid: seen.uid,
             ppid: seen.ppid,
             session: if self.detached.contains(&key) { key.tgid } else { 0 },

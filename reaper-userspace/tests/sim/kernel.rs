@@ -11,7 +11,7 @@ use std::sync::Arc;
 use reaper::core::argv::Argv;
 use reaper::core::ids::{MS, Ns, ProcKey};
 use reaper::core::input::{
-    Birth as Kept, Death, Exec, Exit, Fork, Identified, Identity, Input, Parent, Sampled, Task,
+    Birth as Kept, Comm, Death, Exec, Exit, Fork, Identified, Identity, Input, Parent, Sampled, Task,
 };
 use reaper::core::sample::{Address, Depth, File, FileKind, Sample, Source, Thread, Wait};
 
@@ -56,7 +56,7 @@ pub struct Proc {
     pub real_parent: Option<Who>,
     /// `real_parent` when it was forked.
     pub born_of: Option<Who>,
-    pub comm: Arc<str>,
+    pub comm: Comm,
     pub argv: Argv,
     pub exe: Arc<str>,
     pub uid: u32,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{Flags, Image, Node, NodeId, Tree};
 use crate::core::ids::ProcKey;
-use crate::core::input::{Exit, Identity, Parent, Task};
+use crate::core::input::{Comm, Exit, Identity, Parent, Task};
 
 /// What a dump changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl Tree {
         self.is_free(key).then(|| {
             self.insert(Node {
                 flags: Flags { lineage_unknown: true, doubtful: true, provisional: true, ..Flags::default() },
-                ..Node::new(key, Arc::default(), Arc::new(Image { exec_at: 0, session: 0 }))
+                ..Node::new(key, Comm::default(), Arc::new(Image { exec_at: 0, session: 0 }))
             })
         })
     }

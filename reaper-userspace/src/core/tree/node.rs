@@ -6,7 +6,7 @@ use super::NodeId;
 use crate::core::argv::Argv;
 use crate::core::container::Place;
 use crate::core::ids::{Ns, ProcKey};
-use crate::core::input::Death;
+use crate::core::input::{Comm, Death};
 
 /// What exec gave a process and fork passed on. Two processes run the same image if it is the same allocation.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct Node {
     pub(super) image: Arc<Image>,
     pub(super) argv: Argv,
     pub(super) exe: Arc<str>,
-    pub(super) comm: Arc<str>,
+    pub(super) comm: Comm,
     /// Its container and pod, once its cgroups were read.
     pub(super) place: Option<Arc<Place>>,
     pub(super) uid: u32,
@@ -191,7 +191,7 @@ impl Node {
         self.flags.line_walked_off || execed && self.image.session != self.birth_session
     }
     /// Thread name, as last seen.
-    pub fn comm(&self) -> &Arc<str> {
+    pub fn comm(&self) -> &Comm {
         &self.comm
     }
     /// Executable, as last seen.
@@ -222,7 +222,7 @@ impl Node {
         }
     }
 
-    pub(super) fn new(key: ProcKey, comm: Arc<str>, image: Arc<Image>) -> Self {
+    pub(super) fn new(key: ProcKey, comm: Comm, image: Arc<Image>) -> Self {
         Self {
             key,
             parent: None,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{Flags, Image, Moment, Node, NodeId, Tree};
 use crate::core::ids::{Ns, ProcKey};
-use crate::core::input::{Birth, Death, Exit};
+use crate::core::input::{Birth, Comm, Death, Exit};
 use crate::core::records::ProcView;
 use crate::core::schedule::SETTLE;
 
@@ -170,7 +170,7 @@ impl Tree {
                 left: known.left.contains(&birth.key),
                 ..Flags::default()
             },
-            ..Node::new(birth.key, Arc::default(), Arc::new(Image { exec_at: 0, session: 0 }))
+            ..Node::new(birth.key, Comm::default(), Arc::new(Image { exec_at: 0, session: 0 }))
         };
         let id = NodeId::of(self.nodes.insert(node));
         tombstones.insert(birth.key, id);

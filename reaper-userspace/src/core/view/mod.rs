@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Core;
 use super::ids::{Ns, ProcKey};
+use super::input::Comm;
 use super::membership::GroupId;
 use super::records::{ProcView, SparedBecause};
 use super::rules::Signal;
@@ -87,7 +88,7 @@ pub struct Ancestor {
     /// `CLOCK_BOOTTIME` of its start.
     pub start_ns: Ns,
     /// Its thread name.
-    pub comm: std::sync::Arc<str>,
+    pub comm: Comm,
     /// Whether it still lives.
     pub alive: bool,
 }

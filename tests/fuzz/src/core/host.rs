@@ -8,7 +8,7 @@ use reaper::config::Config;
 use reaper::core::Core;
 use reaper::core::effect::Effect;
 use reaper::core::ids::{MS, Ns, ProcKey};
-use reaper::core::input::{Fired, Identified, Input, Sampled};
+use reaper::core::input::{Comm, Fired, Identified, Input, Sampled};
 use reaper::core::records::Event;
 use reaper::core::rules::{Mode, Rules};
 
@@ -61,7 +61,7 @@ pub(super) struct Host {
     /// Who was named to the core as a kernel thread.
     kernel_threads: BTreeSet<ProcKey>,
     /// What was last told of its thread name.
-    comms: BTreeMap<ProcKey, Arc<str>>,
+    comms: BTreeMap<ProcKey, Comm>,
     /// Orphans by the records.
     orphans: BTreeSet<(u32, Ns, String)>,
     /// Aimed at, and what was seen then: nothing before it was answered.
@@ -139,7 +139,7 @@ impl Host {
     }
 
     /// The core believes the first that it hears of whether somebody is a kernel thread.
-    fn learn(&mut self, key: ProcKey, comm: &Arc<str>, kernel_thread: bool) {
+    fn learn(&mut self, key: ProcKey, comm: &Comm, kernel_thread: bool) {
         let known = self.comms.insert(key, comm.clone()).is_some();
         if kernel_thread && !known {
             self.kernel_threads.insert(key);

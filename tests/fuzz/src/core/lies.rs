@@ -1,12 +1,11 @@
 //! Whatever may be told to the core: a dozen pids, few names, times that go forward.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
 use arbitrary::{Result, Unstructured};
 use reaper::core::argv::Argv;
 use reaper::core::ids::{MS, Ns, ProcKey};
-use reaper::core::input::{Exec, Exit, Fork, Identified, Identity, Input, Parent, Sampled, Task};
+use reaper::core::input::{Comm, Exec, Exit, Fork, Identified, Identity, Input, Parent, Sampled, Task};
 use reaper::core::sample::{Address, File, FileKind, Operation, Sample, Source, Thread, Traffic, Wait};
 
 const COMMS: [&str; 6] = ["worker", "boss", "guarded", "helper", "sshd", ""];
@@ -85,7 +84,7 @@ fn rows(u: &mut Unstructured<'_>) -> Result<Vec<Task>> {
     (0..u.int_in_range(0..=8)?).map(|_| row(u)).collect()
 }
 
-fn comm(u: &mut Unstructured<'_>) -> Result<Arc<str>> {
+fn comm(u: &mut Unstructured<'_>) -> Result<Comm> {
     Ok((*u.choose(&COMMS)?).into())
 }
 
