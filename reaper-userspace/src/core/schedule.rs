@@ -7,6 +7,9 @@ use super::ids::{Ns, ProcKey, SECOND};
 /// How long after its birth or exec a process is looked at once more: by then it has its title.
 pub const SETTLE: Ns = SECOND;
 
+/// Room for so many is kept in the queue of those that settle.
+const SETTLING_KEPT: usize = 1024;
+
 /// What a timer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
@@ -58,6 +61,7 @@ impl Schedule {
     pub fn pop_settled(&mut self, now: Ns) -> Option<ProcKey> {
         let (_, key) = self.settling.front().filter(|(at, _)| *at <= now).copied()?;
         self.settling.pop_front();
+        self.give_back();
         Some(key)
     }
 
@@ -66,6 +70,15 @@ impl Schedule {
         while self.settling.front().is_some_and(|&(_, key)| !alive(key)) {
             self.settling.pop_front();
         }
+        self.give_back();
+    }
+
+    /// A burst of births leaves a long queue behind, mostly empty a second later.
+    fn give_back(&mut self) {
+        let room = self.settling.capacity();
+        if room > SETTLING_KEPT && self.settling.len() < room / 8 {
+            self.settling.shrink_to(room / 4);
+        }
     }
 
     /// When the next thing is due.
@@ -73,5 +86,25 @@ impl Schedule {
         let timer = self.by_time.first().map(|(at, _)| *at);
         let settling = self.settling.front().map(|(at, _)| *at);
         timer.into_iter().chain(settling).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_of_births_leaves_no_memory_behind() {
+        let mut schedule = Schedule::default();
+        let key = |tgid| ProcKey { tgid, start_ns: u64::from(tgid) };
+        for tgid in 0..100_000 {
+            schedule.settle_later(key(tgid), u64::from(tgid));
+        }
+        for tgid in 0..99_900 {
+            assert_eq!(schedule.pop_settled(2 * SECOND), Some(key(tgid)));
+        }
+        assert!(schedule.settling.capacity() <= 4 * SETTLING_KEPT, "{}", schedule.settling.capacity());
+        schedule.prune(|key| key.tgid == 99_950);
+        assert_eq!((schedule.settling.len(), schedule.next()), (50, Some(SECOND + 99_950)));
     }
 }

@@ -10,6 +10,7 @@
 
 mod id;
 mod links;
+mod look;
 mod merge;
 mod node;
 mod recall;
@@ -20,12 +21,10 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
-use super::argv::Argv;
-use super::container;
 use super::ids::{Ns, ProcKey};
-use super::input::{Death, Exec, Exit, Fork, Identity, Parent};
-use super::records::ProcView;
+use super::input::{Exec, Exit, Fork, Parent};
 pub use id::NodeId;
+use look::Look;
 pub use merge::MergeReport;
 use node::{Flags, Moment};
 pub use node::{Image, Node};
@@ -86,13 +85,13 @@ impl Tree {
 
     /// A dead process that is still kept. Rarely asked for: when a child is born to it, or when records were lost.
     pub fn find_dead(&self, key: ProcKey) -> Option<NodeId> {
-        let dead = |(_, n): &(usize, &Node)| n.flags.dead && n.key == key;
+        let dead = |(_, n): &(usize, &Node)| !n.is_live() && n.key == key;
         self.nodes.iter().find(dead).map(|(index, _)| NodeId::of(index))
     }
 
     /// The youngest of the dead that are still kept and had this pid.
     pub fn find_dead_pid(&self, tgid: u32) -> Option<NodeId> {
-        let dead = self.nodes.iter().filter(|(_, n)| n.flags.dead && n.key.tgid == tgid);
+        let dead = self.nodes.iter().filter(|(_, n)| !n.is_live() && n.key.tgid == tgid);
         dead.max_by_key(|(_, n)| n.key.start_ns).map(|(index, _)| NodeId::of(index))
     }
 
@@ -136,42 +135,38 @@ impl Tree {
     pub fn fork(&mut self, fork: &Fork) -> Option<NodeId> {
         let mother = self.find(fork.parent).or_else(|| self.find_dead(fork.parent));
         let known = self.find(fork.child);
-        if let Some(known) = known.filter(|&k| !self[k].flags.provisional) {
+        if let Some(known) = known.filter(|&k| !self[k].flags.contains(Flags::PROVISIONAL)) {
             self.learn_birth(known, mother, fork.session);
             return None;
         }
         if known.is_none() && !self.is_free(fork.child) {
             return None;
         }
-        let inherited = mother.map(|m| {
-            let m = &self[m];
-            (m.image.clone(), m.argv.clone(), m.exe.clone(), m.place.clone(), m.flags.tracked)
-        });
-        let lineage_unknown = inherited.is_none();
         // Who is born to somebody that the kernel is about to kill with its pid namespace is in there, too.
-        let doomed = mother.is_some_and(|m| self[m].flags.doomed);
-        let (image, argv, exe, place, tracked) = inherited.unwrap_or_else(|| {
-            (
+        let (image, look, mut flags) = match mother.map(|m| &self[m]) {
+            Some(m) => {
+                (m.image.clone(), m.look.inherited(&fork.comm), m.flags & (Flags::TRACKED | Flags::DOOMED))
+            }
+            None => (
                 Arc::new(Image { exec_at: 0, session: fork.session }),
-                Argv::default(),
-                Arc::default(),
-                None,
-                false,
-            )
-        });
-        let id =
-            known.unwrap_or_else(|| self.insert(Node::new(fork.child, fork.comm.clone(), image.clone())));
+                Look::named(&fork.comm),
+                Flags::LINEAGE_UNKNOWN,
+            ),
+        };
+        flags.set(Flags::KERNEL_THREAD, fork.kernel_thread);
+        let id = match known {
+            Some(known) => {
+                self.change_image(known, image);
+                self[known].look = look;
+                known
+            }
+            None => self.insert(Node::new(fork.child, look, image)),
+        };
         let node = &mut self[id];
-        node.flags =
-            Flags { kernel_thread: fork.kernel_thread, tracked, lineage_unknown, doomed, ..Flags::default() };
-        node.comm = fork.comm.clone();
+        node.flags = flags;
         node.uid = fork.uid;
         node.birth_session = fork.session;
         node.session = fork.session;
-        node.argv = argv;
-        node.exe = exe;
-        node.place = place;
-        self.change_image(id, image);
         self.set_born_of(id, mother.filter(|&m| !self.is_or_comes_of(m, id)));
         match mother.filter(|&m| self[m].is_live()) {
             Some(mother) => {
@@ -193,8 +188,8 @@ impl Tree {
             None if self.is_free(exec.key) => {
                 let id = self.insert(Node {
                     birth_session: exec.session,
-                    flags: Flags { lineage_unknown: true, ..Flags::default() },
-                    ..Node::new(exec.key, exec.comm.clone(), image.clone())
+                    flags: Flags::LINEAGE_UNKNOWN,
+                    ..Node::new(exec.key, Arc::default(), image.clone())
                 });
                 self.unsettle(id);
                 id
@@ -202,14 +197,14 @@ impl Tree {
             None => return None,
         };
         self.change_image(id, image);
+        let (comm, argv, exe) = (exec.comm.clone(), exec.argv.clone(), exec.filename.clone());
+        let place = self[id].look.place.clone();
+        self.show(id, Look { comm, argv, exe, place });
         let node = &mut self[id];
-        node.argv = exec.argv.clone();
-        node.exe = exec.filename.clone();
-        node.comm = exec.comm.clone();
         node.uid = exec.uid;
         node.session = exec.session;
-        node.flags.execed = true;
-        node.flags.had_two = false;
+        node.flags.insert(Flags::EXECED);
+        node.flags.remove(Flags::HAD_TWO);
         node.is_live().then_some(id)
     }
 
@@ -231,20 +226,20 @@ impl Tree {
                 Some(adopter) => self.attach(child, adopter),
                 None if exit.adopter == Parent::NamespaceDies || exit.adopter == Parent::None => {}
                 // Pid 1 would adopt them, and is dead already.
-                None if self[node].flags.doomed => {}
+                None if self[node].is_doomed() => {}
                 None => self.unsettle(child),
             }
         }
         self.live.remove(&exit.key.tgid);
-        self[node].flags.dead = true;
-        self[node].moment = Moment::Died(Death { at: exit.at, status: exit.status });
+        self[node].flags.insert(Flags::DEAD);
+        self[node].moment = Moment::Died { at: exit.at, status: exit.status };
         Some(Exited { node, parent, moved, adopter, namespace_dies: exit.adopter == Parent::NamespaceDies })
     }
 
     /// Forgets a dead process as soon as nothing alive needs it.
     pub fn bury(&mut self, exited: &Exited) {
         let node = exited.node;
-        if !self[node].flags.tracked || self.tombstones_above(node) >= TOMBSTONES_IN_A_ROW {
+        if !self[node].tracked() || self.tombstones_above(node) >= TOMBSTONES_IN_A_ROW {
             // Nobody will ask about this generation: its children descend from the one before.
             let grandmother = self[node].born_of;
             // Held until the last child has moved on.
@@ -253,8 +248,11 @@ impl Tree {
                 if self[child].born_of == Some(node) {
                     self.set_born_of(child, grandmother);
                     self[child].line_since = self[node].line_since;
-                    self[child].flags.left |= self[node].flags.left;
-                    self[child].flags.line_walked_off |= self[node].walked_off(Ns::MAX);
+                    let left = self[node].flags & Flags::LEFT;
+                    self[child].flags.insert(left);
+                    if self[node].walked_off(Ns::MAX) {
+                        self[child].flags.insert(Flags::LINE_WALKED_OFF);
+                    }
                 }
             }
             self[node].heirs_of_line -= 1;
@@ -269,34 +267,7 @@ impl Tree {
 
     /// Whether /proc is being asked about a process because it has forked.
     pub fn note_asked(&mut self, id: NodeId, asked: bool) {
-        self[id].flags.asked_about = asked;
-    }
-
-    /// Whether /proc showed any arguments of a live process: what is known of them may be what it was born with.
-    pub fn note_argv(&mut self, id: NodeId, gone: bool) {
-        self[id].flags.argv_gone = gone;
-    }
-
-    /// What /proc said about a live process.
-    pub fn identify(&mut self, id: NodeId, who: &Identity) {
-        let node = &mut self[id];
-        node.checked_at = who.at.max(1);
-        node.uid = who.uid;
-        node.session = who.session;
-        node.part(who.at);
-        node.comm = who.comm.clone();
-        if node.argv != who.argv {
-            node.argv = who.argv.clone();
-        }
-        if !who.exe.is_empty() && node.exe != who.exe {
-            node.exe = who.exe.clone();
-        }
-        if !who.cgroups.is_empty() {
-            let place = container::place_of(&who.cgroups);
-            if node.place.as_deref() != Some(&place) {
-                node.place = Some(Arc::new(place));
-            }
-        }
+        self[id].flags.set(Flags::ASKED_ABOUT, asked);
     }
 
     /// Live processes whose parent /proc must be asked for; each is named once.
@@ -317,7 +288,7 @@ impl Tree {
 
     /// Whether its parent is still unknown.
     pub fn is_unsettled(&self, id: NodeId) -> bool {
-        self[id].flags.parent_unknown
+        self[id].flags.contains(Flags::PARENT_UNKNOWN)
     }
 
     /// /proc named the parent. False if that is nobody alive yet: the kernel has not reparented so far.
@@ -326,7 +297,7 @@ impl Tree {
         if ppid != 0 && parent.is_none() {
             return false;
         }
-        self[id].flags.parent_unknown = false;
+        self[id].flags.remove(Flags::PARENT_UNKNOWN);
         if let Some(parent) = parent {
             self.detach(id);
             self.attach(id, parent);
@@ -343,38 +314,40 @@ impl Tree {
 
     /// Marks a process, and with it all that descend from it and are alive, as belonging to a group.
     pub fn track(&mut self, id: NodeId) {
-        self[id].flags.tracked = true;
+        self[id].flags.insert(Flags::TRACKED);
         if self[id].heirs_of_line == 0 {
             return;
         }
         // Not its children in the kernel's sense only: some may have lost an intermediate before it was known for a master.
         for descendant in self.live().filter(|&l| self.lineage(l).any(|up| up == id)).collect::<Vec<_>>() {
-            self[descendant].flags.tracked = true;
+            self[descendant].flags.insert(Flags::TRACKED);
         }
     }
 
     /// Notes that its birth was seen while everybody was known.
     pub fn mark_born_in_sight(&mut self, id: NodeId) {
-        self[id].flags.born_in_sight = true;
+        self[id].flags.insert(Flags::BORN_IN_SIGHT);
     }
 
     /// Somebody died while not everybody was known: it may have been a master, unseen. Of those below it, who was not born in sight
     /// may be its worker.
     pub fn miss(&mut self, exited: &Exited) {
         let flags = &mut self[exited.node].flags;
-        flags.missed = true;
-        if flags.tracked || self[exited.node].heirs_of_line == 0 {
+        flags.insert(Flags::MISSED);
+        if flags.contains(Flags::TRACKED) || self[exited.node].heirs_of_line == 0 {
             return;
         }
         for id in self.live().filter(|&l| self.lineage(l).any(|up| up == exited.node)).collect::<Vec<_>>() {
             let flags = &mut self[id].flags;
-            flags.lineage_unknown |= !flags.born_in_sight && !flags.tracked;
+            if !flags.intersects(Flags::BORN_IN_SIGHT | Flags::TRACKED) {
+                flags.insert(Flags::LINEAGE_UNKNOWN);
+            }
         }
     }
 
     /// Marks a process as having left its group on purpose.
     pub fn mark_left(&mut self, id: NodeId) {
-        self[id].flags.left = true;
+        self[id].flags.insert(Flags::LEFT);
     }
 
     /// Its parent has exited as the parents of daemons do: if it is in another session than `session` when it is looked at
@@ -386,41 +359,27 @@ impl Tree {
 
     /// The kernel is about to kill it: pid 1 of its pid namespace has died.
     pub fn mark_doomed(&mut self, id: NodeId) {
-        self[id].flags.doomed = true;
+        self[id].flags.insert(Flags::DOOMED);
     }
 
     /// It turned out not to have left.
     pub fn mark_returned(&mut self, id: NodeId) {
-        self[id].flags.left = false;
-    }
-
-    /// A process as records show it.
-    pub fn view(&self, id: NodeId) -> ProcView {
-        let node = &self[id];
-        ProcView {
-            pid: node.key.tgid,
-            start_ns: node.key.start_ns,
-            ppid: node.parent.map_or(0, |p| self[p].key.tgid),
-            uid: node.uid,
-            comm: node.comm.clone(),
-            exe: node.exe.clone(),
-            argv: node.argv.told(),
-            container: node.place.as_ref().and_then(|place| place.container.clone()),
-            pod: node.place.as_ref().and_then(|place| place.pod.clone()),
-        }
-    }
-
-    /// One that has just died, as records show it: still with the parent that it had.
-    pub fn view_of(&self, exited: &Exited) -> ProcView {
-        let ppid = exited.parent.map_or(0, |p| self[p].key.tgid);
-        ProcView { ppid, ..self.view(exited.node) }
+        self[id].flags.remove(Flags::LEFT);
     }
 
     fn insert(&mut self, node: Node) -> NodeId {
         let tgid = node.key.tgid;
-        let id = NodeId::of(self.nodes.insert(node));
+        let id = self.keep(node);
         self.live.insert(tgid, id);
         id
+    }
+
+    /// Room grows by a quarter: nodes are large, and half of them would lie idle after a doubling.
+    fn keep(&mut self, node: Node) -> NodeId {
+        if self.nodes.len() == self.nodes.capacity() {
+            self.nodes.reserve_exact((self.nodes.len() / 4).max(64));
+        }
+        NodeId::of(self.nodes.insert(node))
     }
 
     /// Whoever is thought to be alive with the pid of a process that is younger: it died unseen, and has to be taken out
@@ -438,8 +397,8 @@ impl Tree {
     /// A birth seen after the dump that showed the child: the lineage becomes known, the ancestry is the dump's.
     fn learn_birth(&mut self, child: NodeId, mother: Option<NodeId>, session: u32) {
         let Some(mother) = mother else { return };
-        if self[child].flags.lineage_unknown && !self.is_or_comes_of(mother, child) {
-            self[child].flags.lineage_unknown = false;
+        if self[child].is_lineage_unknown() && !self.is_or_comes_of(mother, child) {
+            self[child].flags.remove(Flags::LINEAGE_UNKNOWN);
             self[child].birth_session = session;
             self.set_born_of(child, Some(mother));
         }

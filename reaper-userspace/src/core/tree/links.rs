@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Image, NodeId, TOMBSTONES_IN_A_ROW, Tree};
+use super::{Flags, Image, NodeId, TOMBSTONES_IN_A_ROW, Tree};
 
 impl Tree {
     /// Whether somebody is `id`, or descends from it in the kernel's sense.
@@ -28,7 +28,7 @@ impl Tree {
     }
 
     pub(super) fn unsettle(&mut self, id: NodeId) {
-        self[id].flags.parent_unknown = true;
+        self[id].flags.insert(Flags::PARENT_UNKNOWN);
         self[id].parent_asked = 0;
         let key = self[id].key;
         self.unsettled.push(key);
@@ -40,7 +40,7 @@ impl Tree {
         self[child].parent = Some(parent);
         self[child].next_sibling = first;
         self[child].prev_sibling = None;
-        self[child].flags.parent_unknown = false;
+        self[child].flags.remove(Flags::PARENT_UNKNOWN);
         if let Some(first) = first {
             self[first].prev_sibling = Some(child);
         }
@@ -68,7 +68,9 @@ impl Tree {
         let parent = &mut self[parent];
         if comes {
             parent.same_image_children += 1;
-            parent.flags.had_two |= parent.same_image_children >= 2;
+            if parent.same_image_children >= 2 {
+                parent.flags.insert(Flags::HAD_TWO);
+            }
         } else {
             parent.same_image_children = parent.same_image_children.saturating_sub(1);
         }
@@ -99,15 +101,15 @@ impl Tree {
     }
 
     pub(super) fn tombstones_above(&self, id: NodeId) -> usize {
-        self.lineage(id).take(TOMBSTONES_IN_A_ROW).take_while(|&up| self[up].flags.dead).count()
+        self.lineage(id).take(TOMBSTONES_IN_A_ROW).take_while(|&up| !self[up].is_live()).count()
     }
 
     /// Frees `id` if it is dead and nobody descends from it, then its mother if that was the last, and so on.
     pub(super) fn forget_from(&mut self, id: NodeId) {
         let mut next = Some(id);
-        while let Some(id) = next.filter(|&id| self[id].flags.dead && self[id].heirs_of_line == 0) {
+        while let Some(id) = next.filter(|&id| !self[id].is_live() && self[id].heirs_of_line == 0) {
             let node = self.nodes.remove(id.index());
-            if node.flags.tracked {
+            if node.tracked() {
                 self.forgotten.push(node.key);
             }
             next = node.born_of;

@@ -7,9 +7,10 @@
 
 use std::sync::Arc;
 
+use super::look::Look;
 use super::{Flags, Image, Node, NodeId, Tree};
 use crate::core::ids::ProcKey;
-use crate::core::input::{Comm, Exit, Identity, Parent, Task};
+use crate::core::input::{Exit, Identity, Parent, Task};
 
 /// What a dump changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,25 +26,24 @@ impl Tree {
     pub fn begin_merge(&mut self, tasks: &[Task]) -> MergeReport {
         let mut report = MergeReport::default();
         for id in self.live().collect::<Vec<_>>() {
-            self[id].flags.doubtful = true;
+            self[id].flags.insert(Flags::DOUBTFUL);
         }
         for task in tasks {
             if let Some(known) = self.find(task.key) {
-                self[known].flags.doubtful = false;
-                self[known].flags.reaper = task.reaper;
+                let flags = &mut self[known].flags;
+                flags.remove(Flags::DOUBTFUL);
+                flags.set(Flags::REAPER, task.reaper);
             } else if self.is_free(task.key) {
                 let image = Arc::new(Image { exec_at: 0, session: task.session });
+                let mut flags = Flags::LINEAGE_UNKNOWN;
+                flags.set(Flags::KERNEL_THREAD, task.kernel_thread);
+                flags.set(Flags::REAPER, task.reaper);
                 self.insert(Node {
                     uid: task.uid,
                     birth_session: task.session,
                     session: task.session,
-                    flags: Flags {
-                        kernel_thread: task.kernel_thread,
-                        reaper: task.reaper,
-                        lineage_unknown: true,
-                        ..Flags::default()
-                    },
-                    ..Node::new(task.key, task.comm.clone(), image)
+                    flags,
+                    ..Node::new(task.key, Look::named(&task.comm), image)
                 });
                 report.added += 1;
             }
@@ -56,8 +56,11 @@ impl Tree {
 
     /// Live processes that the dump did not show and whose exit has not come since: they died unseen.
     pub fn doubtful(&self) -> Vec<ProcKey> {
-        let mut keys: Vec<_> =
-            self.live().filter(|&id| self[id].flags.doubtful).map(|id| self[id].key).collect();
+        let mut keys: Vec<_> = self
+            .live()
+            .filter(|&id| self[id].flags.contains(Flags::DOUBTFUL))
+            .map(|id| self[id].key)
+            .collect();
         keys.sort_unstable();
         keys
     }
@@ -81,8 +84,9 @@ impl Tree {
     /// can tell. Parents must have been looked at before their children.
     pub fn share_image(&mut self, id: NodeId, who: &Identity) {
         let Some(parent) = self.parent(id) else { return };
-        let unseen = |n: &Node| n.image.exec_at == 0 && !n.flags.execed;
-        let alike = self[parent].argv == who.argv && self[parent].exe == who.exe && !who.argv.is_empty();
+        let unseen = |n: &Node| n.image.exec_at == 0 && !n.has_execed();
+        let alike =
+            *self[parent].argv() == who.argv && *self[parent].exe() == who.exe && !who.argv.is_empty();
         if alike && unseen(&self[id]) && unseen(&self[parent]) {
             let image = self[parent].image.clone();
             self.change_image(id, image);
@@ -106,10 +110,12 @@ impl Tree {
                 self.put_below(id, parent);
             }
         }
-        if self[id].flags.lineage_unknown && self[id].born_of.is_none() {
+        if self[id].is_lineage_unknown() && self[id].born_of.is_none() {
             self.set_born_of(id, parent.filter(|&p| !self.is_or_comes_of(p, id)));
             // Below a master that is known, the newcomer is one of its own.
-            self[id].flags.tracked |= parent.is_some_and(|p| self[p].flags.tracked);
+            if parent.is_some_and(|p| self[p].tracked()) {
+                self[id].flags.insert(Flags::TRACKED);
+            }
         }
     }
 
@@ -119,8 +125,8 @@ impl Tree {
     fn provisional(&mut self, key: ProcKey) -> Option<NodeId> {
         self.is_free(key).then(|| {
             self.insert(Node {
-                flags: Flags { lineage_unknown: true, doubtful: true, provisional: true, ..Flags::default() },
-                ..Node::new(key, Comm::default(), Arc::new(Image { exec_at: 0, session: 0 }))
+                flags: Flags::LINEAGE_UNKNOWN | Flags::DOUBTFUL | Flags::PROVISIONAL,
+                ..Node::new(key, Arc::default(), Arc::new(Image { exec_at: 0, session: 0 }))
             })
         })
     }

@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use super::{Flags, Image, Moment, Node, NodeId, Tree};
 use crate::core::ids::{Ns, ProcKey};
-use crate::core::input::{Birth, Comm, Death, Exit};
-use crate::core::records::ProcView;
+use crate::core::input::{Birth, Death, Exit};
 use crate::core::schedule::SETTLE;
 
 /// What was known of processes besides their births.
@@ -52,7 +51,9 @@ impl Tree {
         let mut tombstones = BTreeMap::new();
         let mut hidden = BTreeSet::new();
         for (key, id) in living {
-            self[id].flags.left |= known.left.contains(&key);
+            if known.left.contains(&key) {
+                self[id].flags.insert(Flags::LEFT);
+            }
             let Some(&birth) = book.get(&key) else { continue };
             let line = self.line(birth, &book, known);
             // Whoever is above those that are remembered says nothing of it any more.
@@ -70,11 +71,12 @@ impl Tree {
             if above.is_some() {
                 self.set_born_of(id, above);
             }
-            self[id].flags.lineage_unknown = birth.dumped || above.is_none() || is_hidden;
+            let flags = &mut self[id].flags;
+            flags.set(Flags::LINEAGE_UNKNOWN, birth.dumped || above.is_none() || is_hidden);
             // Whose birth the kernel has seen was not orphaned before anybody looked; unless those that it came of were born and
             // died when nobody did.
-            self[id].flags.born_in_sight = !birth.dumped && !is_hidden;
-            self[id].flags.execed = birth.execed;
+            flags.set(Flags::BORN_IN_SIGHT, !birth.dumped && !is_hidden);
+            flags.set(Flags::EXECED, birth.execed);
             self[id].birth_session = birth.birth_session;
             if let Some(image) = self.image_of(id, birth) {
                 self.change_image(id, image);
@@ -95,17 +97,8 @@ impl Tree {
         let Some(id) = self.find_dead(exit.key) else { return };
         let node = &mut self[id];
         if node.is_recalled() && node.death().is_none() {
-            node.moment = Moment::Died(Death { at: exit.at, status: exit.status });
+            node.moment = Moment::Died { at: exit.at, status: exit.status };
         }
-    }
-
-    /// What was known of the looks of a dead process that came back.
-    pub fn describe(&mut self, id: NodeId, who: &ProcView) {
-        let node = &mut self[id];
-        node.comm = who.comm.clone();
-        node.exe = who.exe.clone();
-        node.argv = who.argv.clone();
-        node.uid = who.uid;
     }
 
     /// Every process, those included that are dead and remembered.
@@ -156,23 +149,19 @@ impl Tree {
         if let Some(&there) = tombstones.get(&birth.key) {
             return there;
         }
+        let mut flags = Flags::DEAD | Flags::TRACKED | Flags::RECALLED;
+        flags.set(Flags::MISSED, known.missed(birth));
+        flags.set(Flags::LINEAGE_UNKNOWN, birth.dumped);
+        flags.set(Flags::EXECED, birth.execed);
+        flags.set(Flags::LEFT, known.left.contains(&birth.key));
         let node = Node {
             birth_session: birth.birth_session,
             session: if birth.execed { birth.exec_session } else { birth.birth_session },
-            moment: birth.death.map_or(Moment::None, Moment::Died),
-            flags: Flags {
-                dead: true,
-                tracked: true,
-                recalled: true,
-                missed: known.missed(birth),
-                lineage_unknown: birth.dumped,
-                execed: birth.execed,
-                left: known.left.contains(&birth.key),
-                ..Flags::default()
-            },
-            ..Node::new(birth.key, Comm::default(), Arc::new(Image { exec_at: 0, session: 0 }))
+            moment: birth.death.map_or(Moment::None, |Death { at, status }| Moment::Died { at, status }),
+            flags,
+            ..Node::new(birth.key, Arc::default(), Arc::new(Image { exec_at: 0, session: 0 }))
         };
-        let id = NodeId::of(self.nodes.insert(node));
+        let id = self.keep(node);
         tombstones.insert(birth.key, id);
         self.set_born_of(id, above);
         if let Some(image) = self.image_of(id, birth) {
