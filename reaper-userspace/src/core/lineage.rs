@@ -132,6 +132,7 @@ impl Core {
     }
 
     pub(super) fn on_exit(&mut self, now: Ns, exit: &Exit) {
+        // Some kernels report an exit twice.
         let Some(node) = self.tree.find(exit.key) else {
             if self.view != View::Clear {
                 self.tree.note_death(exit);
@@ -142,7 +143,7 @@ impl Core {
             self.decide_the_dead(exit, node, open);
         }
         let parent = self.tells_lineage_of(node).then(|| self.view_of_parent(node));
-        let Some(exited) = self.tree.exit(exit) else { return };
+        let exited = self.tree.exit(node, exit);
         if let Some(parent) = parent {
             let (proc, (code, signal)) = (self.tree.view_of(&exited), code_and_signal(exit.status));
             self.record(exit.at, Event::Exit { proc, parent, code, signal });

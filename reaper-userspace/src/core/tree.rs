@@ -134,12 +134,13 @@ impl Tree {
     /// A birth. `None` if the process is known already (a replay of what a dump showed).
     pub fn fork(&mut self, fork: &Fork) -> Option<NodeId> {
         let mother = self.find(fork.parent).or_else(|| self.find_dead(fork.parent));
-        let known = self.find(fork.child);
+        let holder = self.find_pid(fork.child.tgid);
+        let known = holder.filter(|&h| self[h].key == fork.child);
         if let Some(known) = known.filter(|&k| !self[k].flags.contains(Flags::PROVISIONAL)) {
             self.learn_birth(known, mother, fork.session);
             return None;
         }
-        if known.is_none() && !self.is_free(fork.child) {
+        if known.is_none() && holder.is_some() {
             return None;
         }
         // Who is born to somebody that the kernel is about to kill with its pid namespace is in there, too.
@@ -167,13 +168,16 @@ impl Tree {
         node.uid = fork.uid;
         node.birth_session = fork.session;
         node.session = fork.session;
-        self.set_born_of(id, mother.filter(|&m| !self.is_or_comes_of(m, id)));
-        match mother.filter(|&m| self[m].is_live()) {
-            Some(mother) => {
-                // It forks into the session that it is in. (With CLONE_PARENT somebody else forks, and nobody is told.)
-                self[mother].session = fork.session;
-                self.put_below(id, mother);
-            }
+        // Nobody comes of a newborn, so that its mother's lineage need not be walked up.
+        self.set_born_of(id, mother.filter(|&m| known.is_none() || !self.is_or_comes_of(m, id)));
+        let alive = mother.filter(|&m| self[m].is_live());
+        if let Some(mother) = alive {
+            // It forks into the session that it is in. (With CLONE_PARENT somebody else forks, and nobody is told.)
+            self[mother].session = fork.session;
+        }
+        match alive {
+            Some(mother) if known.is_none() => self.attach(id, mother),
+            Some(mother) => self.put_below(id, mother),
             None => self.unsettle(id),
         }
         Some(id)
@@ -208,9 +212,8 @@ impl Tree {
         node.is_live().then_some(id)
     }
 
-    /// A death. `None` if the process is not known or dead already: some kernels report an exit twice.
-    pub fn exit(&mut self, exit: &Exit) -> Option<Exited> {
-        let node = self.find(exit.key)?;
+    /// The death of a live process.
+    pub fn exit(&mut self, node: NodeId, exit: &Exit) -> Exited {
         let parent = self.parent(node);
         let adopter = match exit.adopter {
             Parent::Known(key) => self.find(key).filter(|&a| !self.is_at_or_below(a, node)),
@@ -233,7 +236,7 @@ impl Tree {
         self.live.remove(&exit.key.tgid);
         self[node].flags.insert(Flags::DEAD);
         self[node].moment = Moment::Died { at: exit.at, status: exit.status };
-        Some(Exited { node, parent, moved, adopter, namespace_dies: exit.adopter == Parent::NamespaceDies })
+        Exited { node, parent, moved, adopter, namespace_dies: exit.adopter == Parent::NamespaceDies }
     }
 
     /// Forgets a dead process as soon as nothing alive needs it.
