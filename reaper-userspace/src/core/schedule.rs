@@ -69,8 +69,8 @@ impl Schedule {
     pub fn prune(&mut self, alive: impl Fn(ProcKey) -> bool) {
         while self.settling.front().is_some_and(|&(_, key)| !alive(key)) {
             self.settling.pop_front();
+            self.give_back();
         }
-        self.give_back();
     }
 
     /// A burst of births leaves a long queue behind, mostly empty a second later.

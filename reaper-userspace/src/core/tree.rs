@@ -13,12 +13,12 @@ mod links;
 mod look;
 mod merge;
 mod node;
+mod pids;
 mod recall;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use super::ids::{Ns, ProcKey};
@@ -28,6 +28,7 @@ use look::Look;
 pub use merge::MergeReport;
 use node::{Flags, Moment};
 pub use node::{Image, Node};
+use pids::Pids;
 pub use recall::Known;
 
 /// A generation of tracked dead ancestors longer than this is cut short: a worker that forks its successor for ever
@@ -53,7 +54,7 @@ pub struct Exited {
 #[derive(Debug, Default)]
 pub struct Tree {
     nodes: Slab<Node>,
-    live: FxHashMap<u32, NodeId>,
+    live: Pids<NodeId>,
     /// Live nodes whose parent /proc must be asked for.
     unsettled: Vec<ProcKey>,
     /// Those of which it is not known yet, and some that were settled since.
@@ -377,10 +378,10 @@ impl Tree {
         id
     }
 
-    /// Room grows by a quarter: nodes are large, and half of them would lie idle after a doubling.
+    /// Room grows by an eighth: nodes are large, and half of them would lie idle after a doubling.
     fn keep(&mut self, node: Node) -> NodeId {
         if self.nodes.len() == self.nodes.capacity() {
-            self.nodes.reserve_exact((self.nodes.len() / 4).max(64));
+            self.nodes.reserve_exact((self.nodes.len() / 8).max(64));
         }
         NodeId::of(self.nodes.insert(node))
     }
