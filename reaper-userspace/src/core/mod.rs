@@ -52,6 +52,9 @@ use serde::{Deserialize, Serialize};
 use survey::Survey;
 use tree::{NodeId, Tree};
 
+/// Room for so many effects is kept. A start asks who everybody is, and so does every loss.
+const EFFECTS_KEPT: usize = 1024;
+
 /// The state of the agent, all of it.
 #[derive(Debug)]
 pub struct Core {
@@ -205,6 +208,9 @@ impl Core {
             self.tell_before_persisting();
         }
         let effect = self.effects.pop_front();
+        if effect.is_none() && self.effects.capacity() > EFFECTS_KEPT {
+            self.effects.shrink_to(EFFECTS_KEPT);
+        }
         if effect == Some(Effect::Persist) {
             (self.persisting, self.persist_first) = (false, false);
         }
