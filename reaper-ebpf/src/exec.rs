@@ -43,9 +43,11 @@ fn process_exec(ctx: BtfTracePointContext) -> u32 {
     0
 }
 
-/// Puts the record together and writes it.
+/// Puts the record together and writes it. Where paths part comes last: see [`crate::exit`].
 #[inline(always)]
 fn executed(ctx: &BtfTracePointContext, task: Task, binprm: *const u8, scratch: *mut Scratch) {
+    let (proc, comm, uid) = (task.process(), task.comm(), task.uid());
+    let sid = task.signal().map_or(0, Signal::session);
     // SAFETY: `scratch` is this CPU's cell of the map.
     let tail: *mut u8 = unsafe { (&raw mut (*scratch).tail).cast() };
     let filename = read_filename(binprm, tail);
@@ -55,16 +57,9 @@ fn executed(ctx: &BtfTracePointContext, task: Task, binprm: *const u8, scratch: 
         warn!(ctx, "argv of process {} cannot be read: {}", ctx.tgid(), rc);
     }
     let header = ring::header(kind::EXEC);
-    let record = Exec {
-        header,
-        proc: task.process(),
-        comm: task.comm(),
-        uid: task.uid(),
-        sid: task.signal().map_or(0, Signal::session),
-        flags: if filename.truncated || argv.truncated { flag::TRUNCATED } else { 0 },
-        filename_len: filename.len as u16,
-        argv_len: argv.len as u16,
-    };
+    let flags = if filename.truncated || argv.truncated { flag::TRUNCATED } else { 0 };
+    let (filename_len, argv_len) = (filename.len as u16, argv.len as u16);
+    let record = Exec { header, proc, comm, uid, sid, flags, filename_len, argv_len };
     lineage::executed(&record);
     // SAFETY: `scratch` is this CPU's cell, and it is larger than the two lengths together can make it.
     unsafe {

@@ -7,8 +7,8 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use reaper_common::{Exit, kind};
 
-use crate::kernel::{Signal, Task, exit_has_group_dead};
-use crate::reparent::adopter_of;
+use crate::kernel::{Distant, Signal, Task, exit_has_group_dead};
+use crate::reparent::{Adoption, adopter_of};
 use crate::{lineage, ring};
 
 /// Arguments: task and, since about 6.16, whether it is the last thread (include/trace/events/sched.h).
@@ -32,24 +32,23 @@ fn process_exit(ctx: BtfTracePointContext) -> u32 {
     0
 }
 
-/// Writes the record.
+/// Writes the record. Whatever is read through typed pointers comes first: where paths part after that, the verifier does not
+/// go through those loads once for each (see [`Distant`] for what one costs).
 #[inline(always)]
 fn died(task: Task, signal: Signal) {
     let Some(leader) = task.group_leader() else {
         return;
     };
-    let adoption = adopter_of(task);
-    let header = ring::header(kind::EXIT);
-    let record = Exit {
-        header,
-        proc: task.process(),
-        adopter: adoption.by,
-        adopter_kind: adoption.kind,
-        status: signal.wait_status(leader),
-        comm: leader.comm(),
-    };
+    let proc = task.process_led_by(leader);
+    let status = signal.wait_status(leader);
+    let comm = leader.comm();
     // This is the event that orphans somebody. Threads that are not released yet may have children of their own.
     let urgent = task.has_children() || signal.has_other_threads();
+    // Nearly every process dies without children, and of those nobody is asked to adopt.
+    let adoption = if urgent { adopter_of(Distant::of(task)) } else { Adoption::UNKNOWN };
+    let header = ring::header(kind::EXIT);
+    let record =
+        Exit { header, proc, adopter: adoption.by, adopter_kind: adoption.kind, status, comm };
     lineage::died(&record);
     ring::write(record, header.boot_ns, urgent);
 }

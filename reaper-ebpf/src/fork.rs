@@ -19,24 +19,18 @@ fn process_fork(ctx: BtfTracePointContext) -> u32 {
     0
 }
 
-/// Writes the record.
+/// Writes the record. Where paths part comes last: see [`crate::exit`].
 #[inline(always)]
 fn born(child: Task) {
+    let proc = child.process_led_by(child);
+    let (comm, uid, sid) = (child.comm(), child.uid(), child.signal().map_or(0, Signal::session));
     let parent = match child.real_parent() {
         Some(parent) => parent.process(),
         None => Proc::default(),
     };
+    let flags = child.birth_flags();
     let header = ring::header(kind::FORK);
-    let record = Fork {
-        header,
-        child: child.process(),
-        parent,
-        comm: child.comm(),
-        uid: child.uid(),
-        sid: child.signal().map_or(0, Signal::session),
-        flags: child.birth_flags(),
-        _pad: 0,
-    };
+    let record = Fork { header, child: proc, parent, comm, uid, sid, flags, _pad: 0 };
     lineage::born(&record);
     ring::write(record, header.boot_ns, false);
 }

@@ -176,24 +176,6 @@ impl Task {
         }
     }
 
-    /// The child reaper of the thread's pid namespace: `task_active_pid_ns(task)->child_reaper`.
-    #[inline(always)]
-    pub(crate) fn child_reaper(self) -> Option<Proc> {
-        let pid = self.thread_pid()?;
-        let level = pid.level();
-        if level == 0 {
-            return Some(pid.outermost_child_reaper()?.process());
-        }
-        let ns: usize = probe(field(self.number(level)?, offset!(upid_ns)))?;
-        let reaper: usize = probe(field(ns, offset!(ns_child_reaper)))?;
-        let leader: usize = probe(field(reaper, offset!(task_group_leader)))?;
-        Some(Proc {
-            start_ns: probe(field(leader, offset!(task_start_boottime)))?,
-            tgid: probe(field(reaper, offset!(task_tgid)))?,
-            _pad: 0,
-        })
-    }
-
     /// Address of `thread_pid->numbers[level]`. A level is no constant, and before about 6.4 the verifier lets no variable
     /// be added to a typed pointer: so the address is made from a pointer that was copied as a number.
     #[inline(always)]
@@ -206,11 +188,17 @@ impl Task {
     /// The process: never a bare pid.
     #[inline(always)]
     pub(crate) fn process(self) -> Proc {
-        let start_ns = match self.group_leader() {
-            // SAFETY: `leader` is typed.
-            Some(leader) => unsafe { load(leader.0, offset!(task_start_boottime)) },
-            None => 0,
-        };
+        match self.group_leader() {
+            Some(leader) => self.process_led_by(leader),
+            None => Proc { start_ns: 0, tgid: self.tgid(), _pad: 0 },
+        }
+    }
+
+    /// The same of somebody whose [`Self::group_leader`] is known.
+    #[inline(always)]
+    pub(crate) fn process_led_by(self, leader: Self) -> Proc {
+        // SAFETY: `leader` is typed.
+        let start_ns = unsafe { load(leader.0, offset!(task_start_boottime)) };
         Proc { start_ns, tgid: self.tgid(), _pad: 0 }
     }
 
@@ -282,10 +270,10 @@ impl Task {
     }
 }
 
-/// `struct task_struct` as an address only, for loops: its fields are copied.
+/// `struct task_struct` as an address only, where few processes get to or a loop goes: its fields are copied.
 ///
-/// For every load through a typed pointer the verifier searches all of the kernel's types by name (6.4 and later,
-/// `btf_nested_type_is_trusted`), about a millisecond each, and it goes through a loop as often as the loop may run.
+/// For every pointer that is loaded through a typed one the verifier searches all of the kernel's types by name (6.4 and later,
+/// `btf_nested_type_is_trusted`), about a millisecond each, once for every path that leads there and for every turn of a loop.
 #[derive(Clone, Copy)]
 pub(crate) struct Distant(usize);
 
@@ -302,11 +290,10 @@ impl Distant {
         (parent != 0).then_some(Self(parent))
     }
 
-    /// See [`Pid::level`].
+    /// See [`Pid::level`]. `None` too if the thread is released.
     #[inline(always)]
     pub(crate) fn level(self) -> Option<u32> {
-        let pid: usize = probe(field(self.0, offset!(task_thread_pid)))?;
-        probe(field(pid, offset!(pid_level)))
+        probe(field(self.thread_pid()?, offset!(pid_level)))
     }
 
     /// See [`Task::tgid`].
@@ -315,16 +302,34 @@ impl Distant {
         probe(field(self.0, offset!(task_tgid)))
     }
 
+    /// See [`Signal::live`].
+    #[inline(always)]
+    pub(crate) fn live(self) -> Option<i32> {
+        probe(field(self.signal()?, offset!(signal_live)))
+    }
+
     /// See [`Signal::is_child_subreaper`] and [`Signal::live`].
     #[inline(always)]
     pub(crate) fn is_live_subreaper(self) -> Option<bool> {
-        let signal: usize = probe(field(self.0, offset!(task_signal)))?;
-        let bit = offset!(signal_is_child_subreaper_bit);
-        let byte: u8 = probe(field(signal, bit >> 3))?;
-        if byte & (1 << (bit & 7)) == 0 {
+        if !self.signal_bit(offset!(signal_is_child_subreaper_bit))? {
             return Some(false);
         }
-        Some(probe::<i32>(field(signal, offset!(signal_live)))? > 0)
+        Some(self.live()? > 0)
+    }
+
+    /// The process has, or had, a subreaper among its ancestors.
+    #[inline(always)]
+    pub(crate) fn has_child_subreaper(self) -> Option<bool> {
+        self.signal_bit(offset!(signal_has_child_subreaper_bit))
+    }
+
+    /// The child reaper of the pid namespace of that level in which the thread is: `task_active_pid_ns(task)->child_reaper`.
+    #[inline(always)]
+    pub(crate) fn child_reaper(self, level: u32) -> Option<Self> {
+        let index = (level as usize).wrapping_mul(offset!(upid_size).cast_unsigned() as usize);
+        let number = (field(self.thread_pid()?, offset!(pid_numbers)) as usize).wrapping_add(index);
+        let ns: usize = probe(field(number, offset!(upid_ns)))?;
+        Some(Self(probe(field(ns, offset!(ns_child_reaper)))?))
     }
 
     /// See [`Task::process`].
@@ -333,6 +338,24 @@ impl Distant {
         let leader: usize = probe(field(self.0, offset!(task_group_leader)))?;
         let start_ns = probe(field(leader, offset!(task_start_boottime)))?;
         Some(Proc { start_ns, tgid: self.tgid()?, _pad: 0 })
+    }
+
+    #[inline(always)]
+    fn thread_pid(self) -> Option<usize> {
+        let pid: usize = probe(field(self.0, offset!(task_thread_pid)))?;
+        (pid != 0).then_some(pid)
+    }
+
+    #[inline(always)]
+    fn signal(self) -> Option<usize> {
+        probe(field(self.0, offset!(task_signal)))
+    }
+
+    /// A field of one bit, counted from the lowest bit of the first byte of `struct signal_struct`.
+    #[inline(always)]
+    fn signal_bit(self, bit: i64) -> Option<bool> {
+        let byte: u8 = probe(field(self.signal()?, bit >> 3))?;
+        Some(byte & (1 << (bit & 7)) != 0)
     }
 }
 
@@ -370,13 +393,10 @@ impl Signal {
     /// The process adopts orphans among its descendants (`PR_SET_CHILD_SUBREAPER`).
     #[inline(always)]
     pub(crate) fn is_child_subreaper(self) -> bool {
-        self.bit(offset!(signal_is_child_subreaper_bit))
-    }
-
-    /// The process has, or had, a subreaper among its ancestors.
-    #[inline(always)]
-    pub(crate) fn has_child_subreaper(self) -> bool {
-        self.bit(offset!(signal_has_child_subreaper_bit))
+        let bit = offset!(signal_is_child_subreaper_bit);
+        // SAFETY: `self` is typed, and a load of the byte covers the field of one bit.
+        let byte: u8 = unsafe { load(self.0, bit >> 3) };
+        byte & (1 << (bit & 7)) != 0
     }
 
     /// Whether alarm(2) or setitimer(2) with `ITIMER_REAL` will send a SIGALRM. `None` if this kernel keeps it elsewhere.
@@ -392,14 +412,6 @@ impl Signal {
             let interval: u64 = load(self.0, offset!(signal_it_real_incr));
             Some(queued & 1 != 0 || interval != 0)
         }
-    }
-
-    /// A field of one bit, counted from the lowest bit of the first byte.
-    #[inline(always)]
-    fn bit(self, bit: i64) -> bool {
-        // SAFETY: `self` is typed, and a load of the byte covers the field.
-        let byte: u8 = unsafe { load(self.0, bit >> 3) };
-        byte & (1 << (bit & 7)) != 0
     }
 
     /// What wait(2) reports of the whole process: kernel/exit.c `wait_task_zombie`.
@@ -434,16 +446,6 @@ impl Pid {
     fn outermost_nr(self) -> u32 {
         // SAFETY: `self` is typed.
         unsafe { load(self.0, offset!(pid_numbers) + offset!(upid_nr)) }
-    }
-
-    /// The child reaper of the initial pid namespace.
-    #[inline(always)]
-    fn outermost_child_reaper(self) -> Option<Task> {
-        // SAFETY: `self` is typed, and so is what it points to.
-        unsafe {
-            let ns: *const u8 = load(self.0, offset!(pid_numbers) + offset!(upid_ns));
-            if ns.is_null() { None } else { Task::new(load(ns, offset!(ns_child_reaper))) }
-        }
     }
 }
 

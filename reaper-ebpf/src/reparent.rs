@@ -7,7 +7,7 @@
 
 use reaper_common::{ANCESTORS_MAX, Proc, adopter};
 
-use crate::kernel::{Distant, Task};
+use crate::kernel::Distant;
 
 /// An answer: one of [`adopter`], and the process if it is [`adopter::KNOWN`].
 #[derive(Clone, Copy)]
@@ -19,6 +19,9 @@ pub(crate) struct Adoption {
 }
 
 impl Adoption {
+    /// Nobody knows, or nobody has asked.
+    pub(crate) const UNKNOWN: Self = Self::nobody(adopter::UNKNOWN);
+
     /// An answer without a process.
     const fn nobody(kind: u32) -> Self {
         Self { kind, by: Proc { start_ns: 0, tgid: 0, _pad: 0 } }
@@ -33,33 +36,34 @@ impl Adoption {
 
 /// The process that adopts the children of `dying`, whose last thread dies or is dead.
 #[inline(always)]
-pub(crate) fn adopter_of(dying: Task) -> Adoption {
-    let (Some(pid), Some(signal)) = (dying.thread_pid(), dying.signal()) else {
-        return Adoption::nobody(adopter::UNKNOWN);
-    };
-    if signal.has_child_subreaper() {
-        match subreaper_above(dying, pid.level()) {
-            Found::Yes(by) => return Adoption::by(by),
+pub(crate) fn adopter_of(dying: Distant) -> Adoption {
+    find_new_reaper(dying).unwrap_or(Adoption::UNKNOWN)
+}
+
+#[inline(always)]
+fn find_new_reaper(dying: Distant) -> Option<Adoption> {
+    let level = dying.level()?;
+    if dying.has_child_subreaper()? {
+        match subreaper_above(dying, level) {
+            Found::Yes(by) => return Some(Adoption::by(by)),
             Found::No => {}
-            Found::GaveUp => return Adoption::nobody(adopter::UNKNOWN),
+            Found::GaveUp => return None,
         }
     }
-    let Some(by) = dying.child_reaper() else {
-        return Adoption::nobody(adopter::UNKNOWN);
-    };
-    if by.tgid == dying.tgid() { Adoption::nobody(adopter::NAMESPACE_DIES) } else { Adoption::by(by) }
+    let by = dying.child_reaper(level)?.process()?;
+    Some(if by.tgid == dying.tgid()? { Adoption::nobody(adopter::NAMESPACE_DIES) } else { Adoption::by(by) })
 }
 
 /// The parent of `child` that will matter: its `real_parent`, or that one's adopter if it is dying already.
 #[inline(always)]
-pub(crate) fn parent_of(child: Task) -> Adoption {
+pub(crate) fn parent_of(child: Distant) -> Adoption {
     let Some(parent) = child.real_parent() else {
         return Adoption::nobody(adopter::NONE);
     };
-    match parent.signal() {
-        Some(signal) if signal.live() == 0 && parent.tgid() != 0 => adopter_of(parent),
-        _ => Adoption::by(parent.process()),
-    }
+    let (Some(process), Some(live)) = (parent.process(), parent.live()) else {
+        return Adoption::UNKNOWN;
+    };
+    if live == 0 && process.tgid != 0 { adopter_of(parent) } else { Adoption::by(process) }
 }
 
 /// How the walk up ended.
@@ -74,8 +78,8 @@ enum Found {
 
 /// The nearest live subreaper above `dying` in the pid namespace of that level.
 #[inline(always)]
-fn subreaper_above(dying: Task, level: u32) -> Found {
-    let mut at = Distant::of(dying);
+fn subreaper_above(dying: Distant, level: u32) -> Found {
+    let mut at = dying;
     for _ in 0..ANCESTORS_MAX {
         let Some(ancestor) = at.real_parent() else {
             return Found::GaveUp;

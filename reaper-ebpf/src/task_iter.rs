@@ -6,7 +6,7 @@ use aya_ebpf::bindings::seq_file;
 use aya_ebpf::helpers::bpf_seq_write;
 use reaper_common::{Task as Row, flag, kind};
 
-use crate::kernel::{Signal, Task, TaskIterator};
+use crate::kernel::{Distant, Signal, Task, TaskIterator};
 use crate::reparent::parent_of;
 use crate::{lineage, ring};
 
@@ -28,20 +28,16 @@ extern "C" fn process_tasks(ctx: *mut c_void) -> i32 {
     0
 }
 
-/// Writes the row.
+/// Writes the row. What every row has comes first, and where paths part last: see [`crate::exit`].
 #[inline(always)]
 fn row(seq: *mut seq_file, leader: Task, signal: Signal) {
-    let parent = parent_of(leader);
-    let row = Row {
-        header: ring::header(kind::TASK),
-        proc: leader.process(),
-        parent: parent.by,
-        parent_kind: parent.kind,
-        flags: leader.birth_flags() | if signal.is_child_subreaper() { flag::SUBREAPER } else { 0 },
-        uid: leader.uid(),
-        sid: signal.session(),
-        comm: leader.comm(),
-    };
+    let proc = leader.process_led_by(leader);
+    let (comm, uid, sid) = (leader.comm(), leader.uid(), signal.session());
+    let subreaper = if signal.is_child_subreaper() { flag::SUBREAPER } else { 0 };
+    let flags = leader.birth_flags() | subreaper;
+    let parent = parent_of(Distant::of(leader));
+    let header = ring::header(kind::TASK);
+    let row = Row { header, proc, parent: parent.by, parent_kind: parent.kind, flags, uid, sid, comm };
     lineage::found(&row);
     // SAFETY: the row is on the stack and as long as stated. If the kernel's buffer is full it calls again later.
     unsafe { bpf_seq_write(seq, (&raw const row).cast(), size_of::<Row>() as u32) };
