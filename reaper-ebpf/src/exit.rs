@@ -47,8 +47,7 @@ fn died(task: Task, signal: Signal) {
     // Nearly every process dies without children, and of those nobody is asked to adopt.
     let adoption = if urgent { adopter_of(Distant::of(task)) } else { Adoption::UNKNOWN };
     let header = ring::header(kind::EXIT);
-    let record =
-        Exit { header, proc, adopter: adoption.by, adopter_kind: adoption.kind, status, comm };
+    let record = Exit { header, proc, adopter: adoption.by, adopter_kind: adoption.kind, status, comm };
     lineage::died(&record);
     ring::write(record, header.boot_ns, urgent);
 }

@@ -66,8 +66,12 @@ const EFFECTS_BEFORE_DRAIN: usize = 64;
 /// SIGTERM must be heard all the same.
 const TURN: Ns = 50 * MS;
 
-/// The same for the start, which ends when everybody has been looked at, unless a storm goes on.
-const FIRST_TURN: Ns = 2 * SECOND;
+/// The same before the agent says that it is ready: on most hosts everybody has been looked at by then; on a large one that goes on
+/// meanwhile.
+const FIRST_TURN: Ns = 20 * MS;
+
+/// So often the loop asks how many events the kernel has left out. Whoever is to be signalled is asked about it each time.
+const ASK_MISSED: Ns = 100 * MS;
 
 /// A running agent.
 pub struct Agent {
@@ -91,6 +95,8 @@ pub struct Agent {
     sampler: Sampler,
     /// Events that the kernel did not hand to the programs, as far as they are made up for.
     missed: u64,
+    /// When they are asked for again.
+    ask_missed_at: Ns,
     /// When a dump that failed is tried again.
     resync_at: Option<Ns>,
     /// Why the log could not be written last time, as far as that was said.
@@ -105,7 +111,11 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Checks the host, loads and attaches the programs, dumps all processes. When it returns, the tree is complete.
+    /// Checks the host, loads and attaches the programs, dumps all processes. When it returns, everybody alive is in the tree; that
+    /// everybody has been looked at may take longer.
+    ///
+    /// # Errors
+    /// The host is not what the agent needs, a file or socket of the configuration cannot be used, or the first dump failed.
     pub fn start(settings: Settings, config: Config) -> anyhow::Result<Self> {
         heap::keep_small();
         preflight::require()?;
@@ -147,6 +157,7 @@ impl Agent {
             grip: None,
             sampler: Sampler::new(),
             missed: 0,
+            ask_missed_at: 0,
             resync_at: None,
             log_failure: None,
             errors: Limit::default(),
@@ -223,17 +234,17 @@ impl Agent {
     fn settle(&mut self, longest: Ns) -> bool {
         let end = clock::now().saturating_add(longest);
         let mut settled = true;
-        if self.drain() {
+        if self.drain() && clock::now() >= self.ask_missed_at {
             self.note_missed();
         }
         let mut done = 0;
         while let Some(effect) = self.core.poll_effect() {
             self.perform(effect);
             done += 1;
-            if done % EFFECTS_BEFORE_DRAIN == 0 && !self.core.must_persist() {
+            // Not between taking hold and the signal: the core's last word rests on what was taken in by then.
+            if done % EFFECTS_BEFORE_DRAIN == 0 && self.grip.is_none() && !self.core.must_persist() {
                 self.drain();
-                // Not between taking hold and the signal: nothing that was not taken in by then may come between.
-                if self.grip.is_none() && clock::now() > end {
+                if clock::now() > end {
                     settled = false;
                     break;
                 }
@@ -267,6 +278,7 @@ impl Agent {
 
     /// Whether the kernel has left programs out: what they would have told is lost as what does not fit into the ring buffer.
     fn note_missed(&mut self) {
+        self.ask_missed_at = clock::now().saturating_add(ASK_MISSED);
         let missed = self.probes.missed();
         if let Some(count) = missed.checked_sub(self.missed).filter(|n| *n > 0) {
             self.missed = missed;
@@ -286,7 +298,7 @@ impl Agent {
             Effect::Sample { key, depth } => {
                 let now = clock::now();
                 let mut outcome = self.sampler.sample(now, key, depth, false);
-                self.lookout.complete(key, &mut outcome);
+                self.lookout.complete(now, key, &mut outcome);
                 self.core.handle(now, Input::Sampled { key, outcome });
             }
             Effect::Aim { key, depth } => self.aim(key, depth),
@@ -295,7 +307,12 @@ impl Agent {
                 let at = clock::now();
                 self.core.handle(at, Input::Fired { key, at, outcome });
             }
-            Effect::Watch { key, wants } => self.lookout.watch(key, wants),
+            Effect::Watch { key, wants } => {
+                if let Err(what) = self.lookout.watch(clock::now(), key, wants) {
+                    tracing::warn!("{what}");
+                    self.record(Event::Error { what, proc: None });
+                }
+            }
             Effect::Unwatch(key) => {
                 self.sampler.forget(key);
                 self.lookout.unwatch(key);
@@ -320,8 +337,9 @@ impl Agent {
                     self.drain();
                     self.note_missed();
                     let frozen = matches!(grip, Grip::Frozen(_));
-                    let mut outcome = self.sampler.sample(clock::now(), key, depth, frozen);
-                    self.lookout.complete(key, &mut outcome);
+                    let now = clock::now();
+                    let mut outcome = self.sampler.sample(now, key, depth, frozen);
+                    self.lookout.complete(now, key, &mut outcome);
                     let outcome = grip.look(outcome);
                     self.grip = Some(grip);
                     outcome

@@ -86,8 +86,8 @@ fn kernel() -> Check {
     let mut numbers =
         release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or_default());
     let version = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
-    if version < (5, 8) {
-        let mend = "The ring buffer and the task iterator need Linux 5.8 or newer.";
+    if version < (5, 10) {
+        let mend = "reaper needs Linux 5.10 or newer, the oldest kernel that it is tested on.";
         return Check::bad("kernel", Outcome::Missing, format!("Linux {release}"), mend);
     }
     Check::ok("kernel", format!("Linux {release}"))

@@ -394,7 +394,7 @@ impl Core {
             let of_the_group = self.members.is_master(key, g)
                 || self.members.lineage_master(&self.tree, id, g).is_some() && worker.matches(who);
             if of_the_group && self.groups[g].likenesses.add(who.uid, &who.exe) {
-                self.effects.push_back(Effect::Persist);
+                self.remember();
                 self.wake_orphans(now, g);
             }
         }

@@ -23,6 +23,9 @@ use super::rules::{Group, Matcher, Signal};
 use super::schedule::Timer;
 use super::tree::{Known, NodeId};
 
+/// After so many other effects what is to be kept is kept in between.
+const POSTPONED: usize = 64;
+
 /// What one agent leaves to the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
@@ -140,28 +143,36 @@ impl Core {
         memory
     }
 
-    /// Something has changed that the next agent will have to know.
+    /// Something has changed that the next agent will have to know. It is kept when there is nothing else to do, or after
+    /// [`POSTPONED`] other effects: nobody who has lost its master waits for a file.
     pub(super) fn remember(&mut self) {
-        if !std::mem::replace(&mut self.persisting, true) {
-            self.effects.push_back(Effect::Persist);
-        }
+        self.persisting = true;
     }
 
     /// The same for what must be kept before anything else is done.
     pub(super) fn remember_first(&mut self) {
         (self.persisting, self.persist_first) = (true, true);
-        self.effects.push_front(Effect::Persist);
     }
 
-    /// Of whom the memory calls an orphan the event log has told: what there is to record goes before it.
-    pub(super) fn tell_before_persisting(&mut self) {
-        let is_record = |effect: &Effect| matches!(effect, Effect::Record(_));
+    /// Whether it is kept now. Of whom the memory calls an orphan the event log has told: what there is to record goes before it.
+    pub(super) fn persists_now(&mut self) -> bool {
+        let due = self.persist_first || self.effects.is_empty() || self.postponed >= POSTPONED;
+        if !(self.persisting && due) {
+            return false;
+        }
+        let is_record: fn(&Effect) -> bool = |effect| matches!(effect, Effect::Record(_));
+        if self.effects.front().is_some_and(is_record) {
+            return false;
+        }
         if self.effects.iter().any(is_record) {
             let effects = std::mem::take(&mut self.effects);
             let (mut records, others): (VecDeque<_>, VecDeque<_>) = effects.into_iter().partition(is_record);
             records.extend(others);
             self.effects = records;
+            return false;
         }
+        (self.persisting, self.persist_first, self.postponed) = (false, false, 0);
+        true
     }
 
     pub(super) fn on_remembered(&mut self, now: Ns, remembered: Remembered, lost: u64) {

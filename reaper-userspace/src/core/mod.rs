@@ -79,8 +79,10 @@ pub struct Core {
     effects: VecDeque<Effect>,
     /// The command line that is looked at, so that not every exec asks for memory.
     line: String,
-    /// What the next agent has to know has changed, and [`Effect::Persist`] is on its way.
+    /// What the next agent has to know has changed, and [`Effect::Persist`] is to come.
     persisting: bool,
+    /// How many others have come before it.
+    postponed: usize,
     /// See [`Self::must_persist`].
     persist_first: bool,
     /// What the agent before this one has left, until it is taken up.
@@ -159,6 +161,7 @@ impl Core {
             effects: VecDeque::new(),
             line: String::new(),
             persisting: false,
+            postponed: 0,
             persist_first: false,
             remembered: None,
             former_agent: None,
@@ -204,15 +207,13 @@ impl Core {
 
     /// The next thing to do, if there is any.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        if self.effects.front() == Some(&Effect::Persist) {
-            self.tell_before_persisting();
+        if self.persists_now() {
+            return Some(Effect::Persist);
         }
+        self.postponed += usize::from(self.persisting);
         let effect = self.effects.pop_front();
         if effect.is_none() && self.effects.capacity() > EFFECTS_KEPT {
             self.effects.shrink_to(EFFECTS_KEPT);
-        }
-        if effect == Some(Effect::Persist) {
-            (self.persisting, self.persist_first) = (false, false);
         }
         effect
     }

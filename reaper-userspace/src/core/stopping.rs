@@ -228,6 +228,10 @@ impl Core {
         if *sampled == Sampled::Gone {
             return false;
         }
+        // What was drained since it was aimed at may have left its fate open: it may be another group's heir.
+        if self.bereaved.contains_key(&key) {
+            return false;
+        }
         let Some(id) = self.tree.find(key).filter(|_| self.view == View::Clear) else { return false };
         let Some(seen) = self.see(now, key, sampled) else { return false };
         let Some(orphan) = self.orphans.get(&key) else { return false };

@@ -127,6 +127,11 @@ impl Observer {
         begun
     }
 
+    /// Whether a process is watched.
+    pub fn watches(&self, key: ProcKey) -> bool {
+        self.watches.contains_key(&key)
+    }
+
     /// Watches a process no more. The last one detaches and unloads the programs.
     pub fn unwatch(&mut self, key: ProcKey) {
         if self.watches.remove(&key).is_none() {

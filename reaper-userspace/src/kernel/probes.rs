@@ -3,8 +3,10 @@
 //! They stay attached for as long as [`Probes`] lives; dropping it detaches them, unless they were loaded with
 //! [`Probes::load_pinned`].
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::FileExt as _;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -126,6 +128,8 @@ pub enum LoadError {
 #[derive(Debug)]
 pub struct Probes {
     pub(super) ebpf: Ebpf,
+    /// What the kernel tells of each program that tells of events.
+    told_of: Vec<File>,
     observer: Option<Observer>,
     pub(super) pinned: Option<Pinned>,
 }
@@ -163,8 +167,9 @@ impl Probes {
     /// # Errors
     /// Every [`LoadError`] but those of maps.
     pub fn load(ring_bytes: u32) -> Result<Self, LoadError> {
-        let (ebpf, observer) = load(ring_bytes, None)?;
-        Ok(Self { ebpf, observer: Some(observer), pinned: None })
+        let (ebpf, observer) = load(Kernel::look()?, ring_bytes, None)?;
+        let told_of = told_of_all(&ebpf)?;
+        Ok(Self { ebpf, told_of, observer: Some(observer), pinned: None })
     }
 
     /// The same, and what is attached then stays attached when this process ends, and keeps every lineage: the next one to
@@ -174,27 +179,32 @@ impl Probes {
     /// # Errors
     /// Every [`LoadError`].
     pub fn load_pinned(ring_bytes: u32, pins: &Pins) -> Result<Self, LoadError> {
+        // If this program can run on this host at all: what another one has left must outlive a try that was bound to fail.
+        let kernel = Kernel::look()?;
         let (mut generation, mut found) = pins.begin()?;
         let mut refused = found.foreign.pop().map(|version| format!("{version} is another wire version"));
-        let mut loaded = load_and_pin(ring_bytes, &generation);
+        let mut loaded = load_and_pin(kernel, ring_bytes, &generation);
         if let Err(error) = &loaded
             && found.lineage
         {
             refused = Some(error.to_string());
             pins.remove()?;
             (generation, found) = pins.begin()?;
-            loaded = load_and_pin(ring_bytes, &generation);
+            loaded = load_and_pin(Kernel::look()?, ring_bytes, &generation);
         }
         let (ebpf, observer, lineage) = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
                 // Nothing of an attempt is left, and nothing of a running agent's is touched.
-                generation.abandon()?;
+                if let Err(e) = generation.abandon() {
+                    tracing::error!("what was pinned by this try stays: {e}");
+                }
                 return Err(error);
             }
         };
         let pinned = Pinned { generation, links: Vec::new(), lineage, found: found.lineage, refused };
-        Ok(Self { ebpf, observer: Some(observer), pinned: Some(pinned) })
+        let told_of = told_of_all(&ebpf)?;
+        Ok(Self { ebpf, told_of, observer: Some(observer), pinned: Some(pinned) })
     }
 
     /// The observer of single processes. There is one: a second call gives none. It lives on its own.
@@ -254,29 +264,23 @@ impl Probes {
     /// [`LoadError::Program`] if the kernel does not tell.
     pub fn stats(&self) -> Result<Vec<ProgramStats>, LoadError> {
         let names = TRACEPOINTS.iter().map(|&(name, _)| name).chain([ITERATOR]);
-        names
-            .filter_map(|name| self.ebpf.program(name).map(|program| stats_of(name, program)))
-            .collect::<Result<_, _>>()
+        names.map(|name| stats_of(&self.ebpf, name)).collect()
     }
 
     /// How often the kernel left out a program that tells of events, all told (`recursion_misses`, since 5.12): an event each. It
     /// does so where the program runs already on that CPU, and where a kernel lets programs be preempted (seen on 7.2 under
     /// storms) that is any other process's event meanwhile.
     pub fn missed(&self) -> u64 {
-        let programs = TRACEPOINTS.iter().filter_map(|&(name, _)| self.ebpf.program(name)?.fd().ok());
-        programs.map(|fd| recursion_misses(fd.as_fd().as_raw_fd())).sum()
+        self.told_of.iter().map(recursion_misses).sum()
     }
 }
 
 /// Loads the programs; with a generation, they keep lineages in its maps.
-fn load(ring_bytes: u32, generation: Option<&Generation>) -> Result<(Ebpf, Observer), LoadError> {
-    if OBJECT.is_empty() {
-        return Err(LoadError::NoPrograms);
-    }
-    check_capabilities()?;
-    let vmlinux = std::fs::read(btf::VMLINUX).map_err(LoadError::NoBtf)?;
-    let kernel = Kernel::look(&vmlinux)?;
-    drop(vmlinux);
+fn load(
+    kernel: Kernel,
+    ring_bytes: u32,
+    generation: Option<&Generation>,
+) -> Result<(Ebpf, Observer), LoadError> {
     raise_memlock();
 
     // It would parse the kernel's BTF for relocations, of which the objects have none. Making one parses it all the same:
@@ -311,8 +315,12 @@ fn load(ring_bytes: u32, generation: Option<&Generation>) -> Result<(Ebpf, Obser
 }
 
 /// The same, and pins what a generation reads from.
-fn load_and_pin(ring_bytes: u32, generation: &Generation) -> Result<(Ebpf, Observer, Lineage), LoadError> {
-    let (mut ebpf, observer) = load(ring_bytes, Some(generation))?;
+fn load_and_pin(
+    kernel: Kernel,
+    ring_bytes: u32,
+    generation: &Generation,
+) -> Result<(Ebpf, Observer, Lineage), LoadError> {
+    let (mut ebpf, observer) = load(kernel, ring_bytes, Some(generation))?;
     for (map, name) in [("EVENTS", pins::RING), ("LOST", pins::LOST)] {
         let found = ebpf.map(map);
         let found = found.ok_or_else(|| LoadError::Map { map, reason: "not in the object".to_owned() })?;
@@ -331,16 +339,22 @@ struct Kernel {
 }
 
 impl Kernel {
-    fn look(vmlinux: &[u8]) -> Result<Self, OffsetError> {
+    /// Looks at it, if this program and its process are what is needed to load anything.
+    fn look() -> Result<Self, LoadError> {
         /// A loader that is used again wants to keep it; it does not change while the kernel runs.
         static LAYOUT: OnceLock<Layout> = OnceLock::new();
-        let btf = Btf::parse(vmlinux)?;
+        if OBJECT.is_empty() {
+            return Err(LoadError::NoPrograms);
+        }
+        check_capabilities()?;
+        let vmlinux = std::fs::read(btf::VMLINUX).map_err(LoadError::NoBtf)?;
+        let btf = Btf::parse(&vmlinux).map_err(OffsetError::from)?;
         let layout = offsets::layout(&btf)?;
-        let tellers = offsets::tellers(&btf, &layout)?;
+        let tellers = offsets::tellers(&btf, &layout).map_err(OffsetError::from)?;
         let tracepoints = TRACEPOINTS.iter().map(|&(_, tracepoint)| tracepoint).chain(LENGTHS).chain([CALLS]);
         let typedefs: Vec<String> = tracepoints.map(|name| format!("btf_trace_{name}")).collect();
         let typedefs: Vec<&str> = typedefs.iter().map(String::as_str).collect();
-        let types = Excerpt::of(&btf, &typedefs, &["bpf_iter_task"])?;
+        let types = Excerpt::of(&btf, &typedefs, &["bpf_iter_task"]).map_err(OffsetError::from)?;
         Ok(Self { layout: LAYOUT.get_or_init(|| layout), types, tellers })
     }
 }
@@ -423,29 +437,45 @@ fn ring_size(wanted: u32) -> u32 {
     wanted.max(page.unwrap_or(4096)).checked_next_power_of_two().unwrap_or(1 << 31)
 }
 
-fn stats_of(name: &'static str, program: &Program) -> Result<ProgramStats, LoadError> {
+fn stats_of(ebpf: &Ebpf, name: &'static str) -> Result<ProgramStats, LoadError> {
     let error = |source| LoadError::Program { program: name, source: Box::new(source) };
+    let program = ebpf.program(name).ok_or_else(|| error(ProgramError::NotLoaded))?;
     let info = program.info().map_err(error)?;
-    Ok(ProgramStats {
-        name,
-        runs: info.run_count(),
-        time: info.run_time(),
-        missed: recursion_misses(program.fd().map_err(error)?.as_fd().as_raw_fd()),
-    })
+    let missed = missed_by(ebpf, name)?;
+    Ok(ProgramStats { name, runs: info.run_count(), time: info.run_time(), missed })
 }
 
 /// How often the kernel left a program of the object out (see [`ProgramStats::missed`]).
 pub(super) fn missed_by(ebpf: &Ebpf, name: &'static str) -> Result<u64, LoadError> {
-    let error = |source| LoadError::Program { program: name, source: Box::new(source) };
-    let program = ebpf.program(name).ok_or_else(|| error(ProgramError::NotLoaded))?;
-    Ok(recursion_misses(program.fd().map_err(error)?.as_fd().as_raw_fd()))
+    told_of(ebpf, name).map(|file| recursion_misses(&file))
 }
 
-/// `recursion_misses` of a program, which aya does not pass on; 0 on kernels that do not count it.
-fn recursion_misses(fd: i32) -> u64 {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
-    let line = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"));
-    line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+/// See [`told_of`].
+fn told_of_all(ebpf: &Ebpf) -> Result<Vec<File>, LoadError> {
+    TRACEPOINTS.iter().map(|&(name, _)| told_of(ebpf, name)).collect()
+}
+
+/// What the kernel tells of a program, proc_pid_fdinfo(5): aya passes on only a part of it. The file stays open because it is read
+/// often.
+fn told_of(ebpf: &Ebpf, name: &'static str) -> Result<File, LoadError> {
+    let error = |source| LoadError::Program { program: name, source: Box::new(source) };
+    let program = ebpf.program(name).ok_or_else(|| error(ProgramError::NotLoaded))?;
+    let fd = program.fd().map_err(error)?.as_fd().as_raw_fd();
+    File::open(format!("/proc/self/fdinfo/{fd}")).map_err(|e| error(ProgramError::IOError(e)))
+}
+
+/// `recursion_misses` of a program; 0 on kernels that do not count it.
+fn recursion_misses(told: &File) -> u64 {
+    /// kernel/bpf/syscall.c `bpf_prog_show_fdinfo` writes less.
+    const LONGEST: usize = 1024;
+    let mut text = [0; LONGEST];
+    let len = told.read_at(&mut text, 0).unwrap_or_else(|e| {
+        tracing::error!("cannot read what the kernel has left out: {e}");
+        0
+    });
+    let lines = str::from_utf8(&text[..len]).unwrap_or_default().lines();
+    let count = lines.filter_map(|line| line.strip_prefix("recursion_misses:")).next();
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

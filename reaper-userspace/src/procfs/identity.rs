@@ -8,7 +8,7 @@ use crate::core::ids::{Ns, ProcKey};
 use crate::core::input::{Identified, Identity};
 
 /// So much of a command line is read, bytes: no pattern matches what comes after that.
-const LONGEST_CMDLINE: u64 = 128 << 10;
+const LONGEST_CMDLINE: usize = 128 << 10;
 
 /// Reads who `key` is. `now` is the time of reading. Executable and cgroup are in every record; only if `needs_place`, because a
 /// pattern asks for them, they are something that has to be known.

@@ -10,7 +10,7 @@ mod identity;
 mod tasks;
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 
 use ::procfs::process::{Process, Stat};
 use ::procfs::{FromRead as _, ProcError};
@@ -19,6 +19,9 @@ pub use identity::identify;
 pub use tasks::tasks;
 
 use crate::core::ids::{Ns, ProcKey};
+
+/// So much is read at once, bytes: nearly every file of a process is shorter.
+const PIECE: usize = 4096;
 
 /// Why a process cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,7 +53,7 @@ impl Opened {
         let pid = key.tgid;
         let raw = i32::try_from(pid).map_err(|_| ReadError::Gone)?;
         let dir = Process::new(raw).map_err(|e| read_error(pid, "", &e))?;
-        let mut opened = Self { pid, stat: stat_of(pid, &read(pid, &dir, "stat", u64::MAX)?)?, dir };
+        let mut opened = Self { pid, stat: stat_of(pid, &read(pid, &dir, "stat", usize::MAX)?)?, dir };
         if opened.stat.starttime != ticks(key.start_ns) {
             return Err(ReadError::Gone);
         }
@@ -64,11 +67,11 @@ impl Opened {
     }
 
     pub(crate) fn read(&self, file: &str) -> Result<String, ReadError> {
-        self.read_start(file, u64::MAX)
+        self.read_start(file, usize::MAX)
     }
 
     /// The first so many bytes.
-    pub(crate) fn read_start(&self, file: &str, most: u64) -> Result<String, ReadError> {
+    pub(crate) fn read_start(&self, file: &str, most: usize) -> Result<String, ReadError> {
         read(self.pid, &self.dir, file, most)
     }
 
@@ -106,7 +109,7 @@ pub(crate) fn thread_count(key: ProcKey) -> Result<usize, ReadError> {
 pub fn start_ticks(pid: u32) -> Result<u64, ReadError> {
     let raw = i32::try_from(pid).map_err(|_| ReadError::Gone)?;
     let dir = Process::new(raw).map_err(|e| read_error(pid, "", &e))?;
-    Ok(stat_of(pid, &read(pid, &dir, "stat", u64::MAX)?)?.starttime)
+    Ok(stat_of(pid, &read(pid, &dir, "stat", usize::MAX)?)?.starttime)
 }
 
 /// Who has this pid now, with its start as precisely as /proc tells it.
@@ -115,10 +118,24 @@ pub(crate) fn key(pid: u32) -> Result<ProcKey, ReadError> {
     Ok(ProcKey { tgid: pid, start_ns: start_ticks(pid)? * tick_ns })
 }
 
-fn read(pid: u32, dir: &Process, file: &str, most: u64) -> Result<String, ReadError> {
-    let mut bytes = Vec::with_capacity(512);
-    let opened = dir.open_relative(file).map_err(|e| read_error(pid, file, &e))?;
-    opened.take(most).read_to_end(&mut bytes).map_err(|e| io_error(pid, file, &e))?;
+/// Reads the beginning of a file that the kernel makes in one piece (fs/seq_file.c `single_open`, fs/proc/base.c
+/// `get_mm_cmdline`): who is given less than he has room for has it all.
+fn read(pid: u32, dir: &Process, file: &str, most: usize) -> Result<String, ReadError> {
+    let mut opened = dir.open_relative(file).map_err(|e| read_error(pid, file, &e))?;
+    let mut bytes = vec![0; PIECE.min(most)];
+    let mut len = 0;
+    loop {
+        match opened.read(&mut bytes[len..]) {
+            Ok(more) => len += more,
+            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+            Err(e) => return Err(io_error(pid, file, &e)),
+        }
+        if len < bytes.len() || len == most {
+            break;
+        }
+        bytes.resize((2 * len).min(most), 0);
+    }
+    bytes.truncate(len);
     Ok(match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned(),

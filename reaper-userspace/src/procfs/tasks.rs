@@ -19,7 +19,7 @@ pub fn tasks() -> Result<Vec<Task>, super::ReadError> {
     let mut stats = BTreeMap::new();
     for process in all.flatten() {
         let pid = u32::try_from(process.pid).unwrap_or_default();
-        let Ok(stat) = super::read(pid, &process, "stat", u64::MAX).and_then(|text| stat_of(pid, &text))
+        let Ok(stat) = super::read(pid, &process, "stat", usize::MAX).and_then(|text| stat_of(pid, &text))
         else {
             continue;
         };

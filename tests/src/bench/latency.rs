@@ -37,6 +37,9 @@ const AN_END: Duration = Duration::from_secs(40);
 const WORKERS: ([usize; 4], [usize; 2]) = ([1, 16, 100, 1_000], [1, 100]);
 const FEW: ([usize; 2], [usize; 1]) = ([1, 16], [1]);
 
+/// A file system in memory.
+const MEMORY: &str = "/dev/shm";
+
 /// The first record of each kind about each process.
 struct Firsts<'a>(HashMap<(&'a str, u64, u64), &'a Record>);
 
@@ -87,7 +90,7 @@ pub(super) fn run(plan: Plan) -> Result<Report> {
     tables.into_iter().for_each(|table| report.table(table));
     report
         .note("p50 and p99 are medians of the rounds' quantiles, p99.9 and worst are of all rounds together");
-    report.note("reaper: `proof = \"asleep\"`, `quiet = \"0s\"`, freezing on; every worker sleeps");
+    report.note("reaper: `proof = \"asleep\"`, `quiet = \"0s\"`, freezing on; every worker sleeps; the state in memory, the log on a disk");
     Ok(report.end())
 }
 
@@ -112,7 +115,10 @@ fn rounds(plan: Plan, host: Host, workers: usize) -> Result<Vec<Vec<Death>>> {
 
 fn round(kills: usize, workers: usize) -> Result<Vec<Death>> {
     let scene = Scene::new();
-    let config = Config::new(&scene).quiet("0s").stop("max_kills = 1000000");
+    // As by default, where it is below /run.
+    let memory = tempfile::tempdir_in(MEMORY).with_context(|| format!("cannot keep a state in {MEMORY}"))?;
+    let mut config = Config::new(&scene).quiet("0s").stop("max_kills = 1000000");
+    config.state = memory.path().join("state");
     let agent = Agent::start(&scene, &config);
     let before = real_minus_boot();
     for kill in 0..kills {

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
 
 use super::Plan;
-use super::cost::{all_profiles, cpu_of, nanos};
+use super::cost::{all_profiles, cpu_of, nanos, settled_cpu_of};
 use super::lives::Lives;
 use super::report::{Cell, Report, Table};
 use crate::agent::Agent;
@@ -20,6 +20,7 @@ pub(super) fn run(plan: Plan) -> Result<Report> {
         "further live processes",
         "reaper until ready, ms",
         "reaper until ready, CPU ms",
+        "CPU ms until it has looked at everybody",
         "of that the dump, ms",
         "ps -efww, CPU ms",
         "pstree -a -p, CPU ms",
@@ -30,12 +31,12 @@ pub(super) fn run(plan: Plan) -> Result<Report> {
     for &size in sizes {
         let scene = Scene::new();
         let holder = Lives::holder(&scene, size)?;
-        let mut figures: [Vec<f64>; 6] = Default::default();
+        let mut figures: [Vec<f64>; 7] = Default::default();
         for _ in 0..plan.rounds {
-            let (wall, cpu, dump) = start(&scene)?;
+            let Start { wall, cpu, settled, dump } = start(&scene)?;
             let (ps, ps_wall) = sweep(Command::new("ps").arg("-efww"))?;
             let (pstree, pstree_wall) = sweep(Command::new("pstree").args(["-a", "-p"]))?;
-            let all = [wall, cpu, dump, ps, pstree, ps_wall + pstree_wall];
+            let all = [wall, cpu, settled, dump, ps, pstree, ps_wall + pstree_wall];
             figures.iter_mut().zip(all).for_each(|(figures, one)| figures.push(one));
         }
         table.row(&size.to_string(), figures.map(Cell::of).into());
@@ -46,17 +47,26 @@ pub(super) fn run(plan: Plan) -> Result<Report> {
     Ok(report.end())
 }
 
-/// Wall-clock and CPU time until an agent is ready, and what its `snapshot` record says of the dump; in milliseconds.
-fn start(scene: &Scene) -> Result<(f64, f64, f64)> {
+/// Milliseconds until an agent is ready, the CPU time of that, the CPU time until it has come to rest, and what its `snapshot`
+/// record says of the dump.
+struct Start {
+    wall: f64,
+    cpu: f64,
+    settled: f64,
+    dump: f64,
+}
+
+fn start(scene: &Scene) -> Result<Start> {
     let config = all_profiles(scene);
     let began = Instant::now();
     let agent = Agent::start(scene, &config);
     let wall = ms(began.elapsed());
     let cpu = ms(cpu_of(agent.process().pid())?);
+    let settled = ms(settled_cpu_of(agent.process().pid())?);
     let dump = agent.wait_for("snapshot", |record| record.kind() == "snapshot").number("took_us");
     agent.stop();
     std::fs::remove_file(&config.log)?;
-    Ok((wall, cpu, dump as f64 / 1_000.0))
+    Ok(Start { wall, cpu, settled, dump: dump as f64 / 1_000.0 })
 }
 
 /// CPU and wall-clock time of a command whose output nobody reads, in milliseconds.
