@@ -12,7 +12,8 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use reaper_common::observed::{SocketKey, Watched};
 
-use crate::kernel::call::{Call, Current, Moves};
+use crate::kernel::call::{Call, Moves};
+use crate::kernel::{Copied, Task};
 use crate::traffic::{NOT_RECEIVED, add, uncounted};
 use crate::watched;
 
@@ -26,10 +27,8 @@ fn observe_call(ctx: BtfTracePointContext) -> u32 {
     if returned > 0
         && let Some(watched) = watched::find((bpf_get_current_pid_tgid() >> 32) as u32)
     {
-        let current = Current::get();
-        if let Some(process) = current.process()
-            && watched::is(watched, process)
-        {
+        let current = Task::running();
+        if watched::is(watched, current.process()) {
             count(watched, current, Call::new(ctx.arg(0)), returned.cast_unsigned());
         }
     }
@@ -38,7 +37,7 @@ fn observe_call(ctx: BtfTracePointContext) -> u32 {
 
 /// Counts what the call has moved.
 #[inline(always)]
-fn count(watched: *mut Watched, current: Current, call: Call, returned: u64) {
+fn count(watched: *mut Watched, current: Task<Copied>, call: Call, returned: u64) {
     let peeks = |flags: u64| flags as i32 & NOT_RECEIVED != 0;
     let (fd, bytes, out) = match call.moves() {
         Moves::Nothing => return,

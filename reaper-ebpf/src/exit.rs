@@ -7,7 +7,7 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use reaper_common::{Exit, kind};
 
-use crate::kernel::{Distant, Signal, Task, exit_has_group_dead};
+use crate::kernel::{Signal, Task, exit_has_group_dead};
 use crate::reparent::{Adoption, adopter_of};
 use crate::{lineage, ring};
 
@@ -33,7 +33,7 @@ fn process_exit(ctx: BtfTracePointContext) -> u32 {
 }
 
 /// Writes the record. Whatever is read through typed pointers comes first: where paths part after that, the verifier does not
-/// go through those loads once for each (see [`Distant`] for what one costs).
+/// go through those loads once for each ([`Typed`](crate::kernel::Typed) says what one costs).
 #[inline(always)]
 fn died(task: Task, signal: Signal) {
     let Some(leader) = task.group_leader() else {
@@ -45,7 +45,7 @@ fn died(task: Task, signal: Signal) {
     // This is the event that orphans somebody. Threads that are not released yet may have children of their own.
     let urgent = task.has_children() || signal.has_other_threads();
     // Nearly every process dies without children, and of those nobody is asked to adopt.
-    let adoption = if urgent { adopter_of(Distant::of(task)) } else { Adoption::UNKNOWN };
+    let adoption = if urgent { adopter_of(task.copied()) } else { Adoption::UNKNOWN };
     let header = ring::header(kind::EXIT);
     let record = Exit { header, proc, adopter: adoption.by, adopter_kind: adoption.kind, status, comm };
     lineage::died(&record);

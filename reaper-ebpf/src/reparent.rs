@@ -7,7 +7,7 @@
 
 use reaper_common::{ANCESTORS_MAX, Proc, adopter};
 
-use crate::kernel::Distant;
+use crate::kernel::{Copied, Task};
 
 /// An answer: one of [`adopter`], and the process if it is [`adopter::KNOWN`].
 #[derive(Clone, Copy)]
@@ -36,34 +36,37 @@ impl Adoption {
 
 /// The process that adopts the children of `dying`, whose last thread dies or is dead.
 #[inline(always)]
-pub(crate) fn adopter_of(dying: Distant) -> Adoption {
-    find_new_reaper(dying).unwrap_or(Adoption::UNKNOWN)
-}
-
-#[inline(always)]
-fn find_new_reaper(dying: Distant) -> Option<Adoption> {
-    let level = dying.level()?;
-    if dying.has_child_subreaper()? {
-        match subreaper_above(dying, level) {
-            Found::Yes(by) => return Some(Adoption::by(by)),
+pub(crate) fn adopter_of(dying: Task<Copied>) -> Adoption {
+    let (Some(pid), Some(signal)) = (dying.thread_pid(), dying.signal()) else {
+        return Adoption::UNKNOWN;
+    };
+    if signal.has_child_subreaper() {
+        match subreaper_above(dying, pid.level()) {
+            Found::Yes(by) => return Adoption::by(by),
             Found::No => {}
-            Found::GaveUp => return None,
+            Found::GaveUp => return Adoption::UNKNOWN,
         }
     }
-    let by = dying.child_reaper(level)?.process()?;
-    Some(if by.tgid == dying.tgid()? { Adoption::nobody(adopter::NAMESPACE_DIES) } else { Adoption::by(by) })
+    let Some(by) = dying.child_reaper(pid.level()) else {
+        return Adoption::UNKNOWN;
+    };
+    if by.tgid() == dying.tgid() {
+        Adoption::nobody(adopter::NAMESPACE_DIES)
+    } else {
+        Adoption::by(by.process())
+    }
 }
 
 /// The parent of `child` that will matter: its `real_parent`, or that one's adopter if it is dying already.
 #[inline(always)]
-pub(crate) fn parent_of(child: Distant) -> Adoption {
+pub(crate) fn parent_of(child: Task<Copied>) -> Adoption {
     let Some(parent) = child.real_parent() else {
         return Adoption::nobody(adopter::NONE);
     };
-    let (Some(process), Some(live)) = (parent.process(), parent.live()) else {
-        return Adoption::UNKNOWN;
-    };
-    if live == 0 && process.tgid != 0 { adopter_of(parent) } else { Adoption::by(process) }
+    match parent.signal() {
+        Some(signal) if signal.live() == 0 && parent.tgid() != 0 => adopter_of(parent),
+        _ => Adoption::by(parent.process()),
+    }
 }
 
 /// How the walk up ended.
@@ -78,27 +81,21 @@ enum Found {
 
 /// The nearest live subreaper above `dying` in the pid namespace of that level.
 #[inline(always)]
-fn subreaper_above(dying: Distant, level: u32) -> Found {
+fn subreaper_above(dying: Task<Copied>, level: u32) -> Found {
     let mut at = dying;
     for _ in 0..ANCESTORS_MAX {
         let Some(ancestor) = at.real_parent() else {
             return Found::GaveUp;
         };
         at = ancestor;
-        let Some(its_level) = at.level() else {
+        let (Some(pid), Some(signal)) = (at.thread_pid(), at.signal()) else {
             return Found::GaveUp;
         };
-        let Some(tgid) = at.tgid() else {
-            return Found::GaveUp;
-        };
-        if its_level != level || tgid == 0 {
+        if pid.level() != level || at.tgid() == 0 {
             return Found::No;
         }
-        let Some(adopts) = at.is_live_subreaper() else {
-            return Found::GaveUp;
-        };
-        if adopts {
-            return at.process().map_or(Found::GaveUp, Found::Yes);
+        if signal.is_child_subreaper() && signal.live() > 0 {
+            return Found::Yes(at.process());
         }
     }
     Found::GaveUp

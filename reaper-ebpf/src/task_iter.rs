@@ -6,7 +6,7 @@ use aya_ebpf::bindings::seq_file;
 use aya_ebpf::helpers::bpf_seq_write;
 use reaper_common::{Task as Row, flag, kind};
 
-use crate::kernel::{Distant, Signal, Task, TaskIterator};
+use crate::kernel::{Copied, Signal, Task, TaskIterator};
 use crate::reparent::parent_of;
 use crate::{lineage, ring};
 
@@ -19,6 +19,8 @@ extern "C" fn process_tasks(ctx: *mut c_void) -> i32 {
     let Some(task) = Task::new(task) else {
         return 0;
     };
+    // It runs seldom: see [`crate::kernel::Typed`].
+    let task = task.copied();
     if task.pid() == task.tgid()
         && let Some(signal) = task.signal()
         && signal.live() > 0
@@ -28,14 +30,14 @@ extern "C" fn process_tasks(ctx: *mut c_void) -> i32 {
     0
 }
 
-/// Writes the row. What every row has comes first, and where paths part last: see [`crate::exit`].
+/// Writes the row.
 #[inline(always)]
-fn row(seq: *mut seq_file, leader: Task, signal: Signal) {
+fn row(seq: *mut seq_file, leader: Task<Copied>, signal: Signal<Copied>) {
     let proc = leader.process_led_by(leader);
     let (comm, uid, sid) = (leader.comm(), leader.uid(), signal.session());
     let subreaper = if signal.is_child_subreaper() { flag::SUBREAPER } else { 0 };
     let flags = leader.birth_flags() | subreaper;
-    let parent = parent_of(Distant::of(leader));
+    let parent = parent_of(leader);
     let header = ring::header(kind::TASK);
     let row = Row { header, proc, parent: parent.by, parent_kind: parent.kind, flags, uid, sid, comm };
     lineage::found(&row);

@@ -1,52 +1,34 @@
 //! A system call that returns: who made it, which one it was, and on which socket.
 
 use aya_ebpf::helpers::bpf_get_current_task;
-use reaper_common::Proc;
 use reaper_common::layout::Layout;
 
-use super::{constant, field, load, probe};
+use super::{Copied, Pointer as _, Task, Typed, constant};
 
 /// `S_IFMT` and `S_IFSOCK`, include/uapi/linux/stat.h.
 const S_IFMT: u16 = 0o170_000;
 const S_IFSOCK: u16 = 0o140_000;
 
-/// The thread that runs, as an address: a kernel before 5.11 gives no typed pointer to it.
-#[derive(Clone, Copy)]
-pub(crate) struct Current(usize);
-
-impl Current {
+impl Task<Copied> {
+    /// The thread that runs, where a kernel before 5.11 gives no typed pointer to it.
     #[inline(always)]
-    pub(crate) fn get() -> Self {
+    pub(crate) fn running() -> Self {
         // SAFETY: no precondition.
-        Self(unsafe { bpf_get_current_task() } as usize)
-    }
-
-    /// Its process.
-    #[inline(always)]
-    pub(crate) fn process(self) -> Option<Proc> {
-        let leader: usize = probe(field(self.0, offset!(task_group_leader)))?;
-        Some(Proc {
-            start_ns: probe(field(leader, offset!(task_start_boottime)))?,
-            tgid: probe(field(self.0, offset!(task_tgid)))?,
-            _pad: 0,
-        })
+        Self(Copied(unsafe { bpf_get_current_task() } as usize))
     }
 
     /// Inode number of the socket behind a descriptor, as `/proc/PID/fd` shows it; 0 if it is no socket, none if it is closed.
     /// (Another thread may open and close descriptors while this looks.)
     #[inline(always)]
     pub(crate) fn socket(self, fd: u32) -> Option<u64> {
-        let files: usize = probe(field(self.0, offset!(task_files)))?;
-        let table: usize = probe(field(files, offset!(files_fdt)))?;
-        let most: u32 = probe(field(table, offset!(fdt_max_fds)))?;
-        if fd >= most {
+        let table = self.0.follow(offset!(task_files))?.follow(offset!(files_fdt))?;
+        if fd >= table.load(offset!(fdt_max_fds)) {
             return None;
         }
-        let open: usize = probe(field(table, offset!(fdt_fd)))?;
-        let file: usize = probe((open as *const usize).wrapping_add(fd as usize).cast())?;
-        let inode: usize = probe(field(file, offset!(file_inode)))?;
-        let mode: u16 = probe(field(inode, offset!(inode_mode)))?;
-        if mode & S_IFMT == S_IFSOCK { probe(field(inode, offset!(inode_ino))) } else { Some(0) }
+        let open = table.follow(offset!(fdt_fd))?;
+        let inode = open.follow(i64::from(fd) * size_of::<usize>() as i64)?.follow(offset!(file_inode))?;
+        let mode: u16 = inode.load(offset!(inode_mode));
+        Some(if mode & S_IFMT == S_IFSOCK { inode.load(offset!(inode_ino)) } else { 0 })
     }
 }
 
@@ -65,32 +47,27 @@ impl Call {
     /// Which one it was. (Both architectures keep the number in the lower half of a word, or in a half of its own.)
     #[inline(always)]
     pub(crate) fn number(self) -> i64 {
-        // SAFETY: `self` is typed.
-        i64::from(unsafe { load::<i32>(self.0, offset!(regs_call)) })
+        i64::from(Typed(self.0).load::<i32>(offset!(regs_call)))
     }
 
     #[inline(always)]
     pub(crate) fn first(self) -> u64 {
-        // SAFETY: `self` is typed.
-        unsafe { load(self.0, offset!(regs_first)) }
+        Typed(self.0).load(offset!(regs_first))
     }
 
     #[inline(always)]
     pub(crate) fn second(self) -> u64 {
-        // SAFETY: `self` is typed.
-        unsafe { load(self.0, offset!(regs_second)) }
+        Typed(self.0).load(offset!(regs_second))
     }
 
     #[inline(always)]
     pub(crate) fn third(self) -> u64 {
-        // SAFETY: `self` is typed.
-        unsafe { load(self.0, offset!(regs_third)) }
+        Typed(self.0).load(offset!(regs_third))
     }
 
     #[inline(always)]
     pub(crate) fn fourth(self) -> u64 {
-        // SAFETY: `self` is typed.
-        unsafe { load(self.0, offset!(regs_fourth)) }
+        Typed(self.0).load(offset!(regs_fourth))
     }
 
     /// What it does with data.

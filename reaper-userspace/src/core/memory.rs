@@ -143,8 +143,8 @@ impl Core {
         memory
     }
 
-    /// Something has changed that the next agent will have to know. It is kept when there is nothing else to do, or after
-    /// [`POSTPONED`] other effects: nobody who has lost its master waits for a file.
+    /// Something has changed that the next agent will have to know. It is kept before anybody is looked at closely, or after
+    /// [`POSTPONED`] other effects: nobody waits for a file before it is known whether it is an orphan.
     pub(super) fn remember(&mut self) {
         self.persisting = true;
     }
@@ -156,7 +156,9 @@ impl Core {
 
     /// Whether it is kept now. Of whom the memory calls an orphan the event log has told: what there is to record goes before it.
     pub(super) fn persists_now(&mut self) -> bool {
-        let due = self.persist_first || self.effects.is_empty() || self.postponed >= POSTPONED;
+        let waits = |next: &Effect| matches!(next, Effect::Record(_) | Effect::Identify(_));
+        let due =
+            self.persist_first || self.postponed >= POSTPONED || !self.effects.front().is_some_and(waits);
         if !(self.persisting && due) {
             return false;
         }
