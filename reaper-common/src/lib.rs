@@ -67,7 +67,8 @@ pub mod kind {
 pub mod adopter {
     /// The process in the field beside it is the one.
     pub const KNOWN: u32 = 0;
-    /// More than [`super::ANCESTORS_MAX`] ancestors: ask /proc for PPid.
+    /// It leaves nobody behind, so it was not asked; or there are more than [`super::ANCESTORS_MAX`] ancestors, or one could not be
+    /// read: then /proc knows, once the kernel has reparented.
     pub const UNKNOWN: u32 = 1;
     /// The dying process is its pid namespace's child reaper: the kernel kills the children.
     pub const NAMESPACE_DIES: u32 = 2;
@@ -168,7 +169,8 @@ pub struct Exit {
     pub header: Header,
     /// The process.
     pub proc: Proc,
-    /// Who will adopt its children (kernel/exit.c `find_new_reaper`), if `adopter_kind` is [`adopter::KNOWN`].
+    /// Who will adopt its children (kernel/exit.c `find_new_reaper`), if `adopter_kind` is [`adopter::KNOWN`]. It is not asked
+    /// who adopts those of a process that has none.
     pub adopter: Proc,
     /// One of [`adopter`].
     pub adopter_kind: u32,

@@ -242,6 +242,12 @@ impl<P: Pointer> Task<P> {
         }
     }
 
+    /// Whether it is pid 1 of its pid namespace.
+    #[inline(always)]
+    pub(crate) fn is_child_reaper(self) -> bool {
+        self.innermost_nr() == 1
+    }
+
     /// `thread_pid->numbers[level]`. A level is no constant, and before about 6.4 the verifier lets no variable be added to a
     /// typed pointer: so the address is made from a pointer that was copied as a number.
     #[inline(always)]
@@ -313,7 +319,7 @@ impl<P: Pointer> Task<P> {
         if task_flags & PF_KTHREAD != 0 {
             flags |= flag::KERNEL_THREAD;
         }
-        if self.innermost_nr() == 1 {
+        if self.is_child_reaper() {
             flags |= flag::CHILD_REAPER;
         }
         flags

@@ -419,17 +419,23 @@ fn orphans_without_a_subreaper_go_where_the_kernel_says() {
 
 #[test]
 fn a_walk_that_is_too_long_is_unknown() {
-    fn chain(left: u32) -> i32 {
+    /// Each leaves somebody behind: else nobody asks who adopts.
+    fn chain(left: u32, reader: &fs::File) -> i32 {
         if left > 0 {
-            wait(fork(|| chain(left - 1)));
+            wait(fork(|| chain(left - 1, reader)));
         }
-        0
+        orphan_maker(reader)
     }
     let mut stream = Stream::open(DEFAULT_RING_BYTES);
+    let (reader, writer) = pipe();
+    let writer_fd = std::os::fd::AsRawFd::as_raw_fd(&writer);
     let subreaper = fork(|| {
-        // SAFETY: no precondition.
-        unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
-        chain(70)
+        // SAFETY: no precondition; the writing end belongs to the test alone.
+        unsafe {
+            libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
+            libc::close(writer_fd);
+        }
+        chain(70, &reader)
     });
     wait(subreaper);
     let subreaper = stream.fork_of(subreaper).child;
@@ -439,6 +445,7 @@ fn a_walk_that_is_too_long_is_unknown() {
         let expected = if depth <= 64 { Parent::Known(subreaper) } else { Parent::Unknown };
         assert_eq!(stream.exit_of(at).adopter, expected, "depth {depth}");
     }
+    drop(writer);
 }
 
 #[test]

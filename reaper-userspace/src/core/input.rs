@@ -228,7 +228,8 @@ pub enum Parent {
     Known(ProcKey),
     /// None: the parent is pid 0.
     None,
-    /// Too deep to be found in the kernel: /proc knows, once the kernel has reparented.
+    /// Nobody to be adopted, so it was not asked; or it was not found in the kernel: then /proc knows, once the kernel has
+    /// reparented.
     Unknown,
     /// The dead process was its pid namespace's child reaper: the kernel kills everybody in it.
     NamespaceDies,
