@@ -9,9 +9,10 @@ use reaper_common::{STOP_SIGNALS, StopSignal, kind};
 use crate::kernel::Task;
 use crate::ring;
 
-/// `TRACE_SIGNAL_DELIVERED` and `TRACE_SIGNAL_ALREADY_PENDING`, include/trace/events/signal.h: the process has it. In
-/// every other case it does not: it ignores the signal, or the queue is full.
-const HAS_IT: [i32; 2] = [0, 2];
+/// `TRACE_SIGNAL_DELIVERED`, `TRACE_SIGNAL_ALREADY_PENDING` and `TRACE_SIGNAL_LOSE_INFO`, include/trace/events/signal.h: the process
+/// has it (in the last case without what belongs to it, kernel/signal.c `__send_signal_locked`). In every other case it does not: it
+/// ignores the signal, or the queue is full.
+const HAS_IT: [i32; 3] = [0, 2, 4];
 
 /// Arguments: signal, siginfo, task, group, result.
 #[btf_tracepoint(function = "signal_generate")]
@@ -22,7 +23,7 @@ fn process_signal(ctx: BtfTracePointContext) -> u32 {
         return 0;
     }
     let result: i32 = ctx.arg(4);
-    if result != HAS_IT[0] && result != HAS_IT[1] {
+    if result != HAS_IT[0] && result != HAS_IT[1] && result != HAS_IT[2] {
         return 0;
     }
     if let Some(target) = Task::new(ctx.arg(2)) {

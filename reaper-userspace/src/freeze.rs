@@ -237,7 +237,7 @@ fn freezer(held: &Held, outcome: &SyncSender<Result<Stopped, FreezeError>>, orde
     let failed = stopped.is_err();
     // Letting go comes before saying so: who hears of a failure may look at the process as it is.
     if failed {
-        tracees.let_go();
+        tracees.let_go(end);
     }
     if outcome.send(stopped).is_err() || failed {
         return;
@@ -249,14 +249,14 @@ fn freezer(held: &Held, outcome: &SyncSender<Result<Stopped, FreezeError>>, orde
             } else {
                 Err(FireError::LetGo)
             };
-            tracees.let_go();
+            tracees.let_go(end);
             // The agent waits for the answer; if it does not, there is nobody to tell.
             let _ = answer.send(sent);
         }
         Ok(Order::Release(answer)) => {
-            tracees.let_go();
+            tracees.let_go(end);
             let _ = answer.send(());
         }
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => tracees.let_go(),
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => tracees.let_go(end),
     }
 }

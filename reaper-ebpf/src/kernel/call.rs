@@ -9,6 +9,9 @@ use super::{Copied, Pointer as _, Task, Typed, constant};
 const S_IFMT: u16 = 0o170_000;
 const S_IFSOCK: u16 = 0o140_000;
 
+/// Bytes of a pointer.
+const POINTER: i64 = 8;
+
 impl Task<Copied> {
     /// The thread that runs, where a kernel before 5.11 gives no typed pointer to it.
     #[inline(always)]
@@ -26,7 +29,8 @@ impl Task<Copied> {
             return None;
         }
         let open = table.follow(offset!(fdt_fd))?;
-        let inode = open.follow(i64::from(fd) * size_of::<usize>() as i64)?.follow(offset!(file_inode))?;
+        let file = open.follow(i64::from(fd) * POINTER)?;
+        let inode = file.follow(offset!(file_inode))?;
         let mode: u16 = inode.load(offset!(inode_mode));
         Some(if mode & S_IFMT == S_IFSOCK { inode.load(offset!(inode_ino)) } else { 0 })
     }

@@ -58,8 +58,12 @@ impl Core {
                 }
                 self.note_likeness(now, id, who);
             }
-            // Its exit is in the ring buffer.
-            Identified::Gone => {}
+            // Its exit is in the ring buffer. If it is not after all, it is looked at again.
+            Identified::Gone => {
+                if let Some(bereaved) = self.bereaved.remove(&key) {
+                    self.look_again(now, bereaved);
+                }
+            }
             Identified::Unreadable(why) => {
                 if self.tree.is_unsettled(id) {
                     self.ask_again(now, id);
@@ -334,12 +338,14 @@ impl Core {
         let Some((_, how)) = losses.into_iter().find(|(g, _)| *g == acting) else { return };
         let mut orphan = Orphan::new(key, acting, how.since, how.stray);
         orphan.groups = groups;
-        let job = self.rules.groups[acting].stop.job_children.iter().any(|r| r.is_match(&who.cmdline()));
+        let job = self.rules.groups[acting].stop.is_job(&who.cmdline());
         if job {
             orphan.phase = Phase::Spared;
             orphan.spared.insert(SparedBecause::JobChild);
         }
-        orphan.watched = self.orphans.remove(&key).is_some_and(|known| known.watched);
+        if self.orphans.contains_key(&key) {
+            self.lose_orphan(key);
+        }
         self.orphans.insert(key, orphan);
         self.remember();
         if job {

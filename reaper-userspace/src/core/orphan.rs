@@ -5,7 +5,8 @@
 //!    ▲                             │ not any more          │ not sent                    └─▶ Spent (no step left)
 //!    └─────────────────────────────┴───────────────────────┘
 //! ```
-//! A job child is only ever [`Phase::Spared`]. The end of every orphan is its exit.
+//! [`Phase::Spared`] is who was a job child when it was orphaned, whatever its title says later, and who dies with its pid namespace.
+//! The end of every orphan is its exit.
 
 use std::collections::BTreeSet;
 
@@ -45,7 +46,7 @@ pub enum Phase {
     Grace(Ns),
     /// Every signal has been sent.
     Spent,
-    /// It is never signalled, whatever it does.
+    /// It is not signalled, whatever it does.
     Spared,
 }
 
@@ -270,9 +271,10 @@ impl Orphan {
     /// prove that it has been idle for the whole of `quiet`.
     pub fn reconsider(&mut self) {
         self.idle = None;
+        let was_job = self.spared.contains(&SparedBecause::JobChild);
         self.spared.clear();
         self.rehearsed = false;
-        if self.phase == Phase::Spent {
+        if self.phase == Phase::Spent || self.phase == Phase::Spared && was_job {
             self.phase = Phase::Watching;
         }
     }

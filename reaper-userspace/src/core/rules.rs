@@ -314,6 +314,13 @@ pub struct StopRules {
     pub job_children: Vec<Regex>,
 }
 
+impl StopRules {
+    /// Whether a command line is that of a process that is the job itself.
+    pub fn is_job(&self, line: &str) -> bool {
+        self.job_children.iter().any(|pattern| pattern.is_match(line))
+    }
+}
+
 /// A signal by number, written without `SIG`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Signal(pub i32);

@@ -44,11 +44,7 @@ impl Core {
         let stop = &self.rules.groups[orphan.group].stop;
         if orphan.next_step(stop).is_none() {
             orphan.phase = Phase::Spent;
-            self.remember();
-            let id = self.tree.find(key);
-            let what = format!("process {} is still there after every signal of its group", key.tgid);
-            let proc = id.map(|id| self.tree.view(id));
-            return self.record(now, Event::Error { what, proc });
+            return self.tell_spent(now, key);
         }
         let idle = &self.rules.groups[orphan.group].idle;
         let depth = idle.depth();
@@ -56,6 +52,21 @@ impl Core {
             self.effects.push_back(Effect::Watch { key, wants: idle.wants() });
         }
         self.effects.push_back(Effect::Sample { key, depth });
+    }
+
+    /// Nothing is left that could be done about it.
+    fn tell_spent(&mut self, now: Ns, key: ProcKey) {
+        self.remember();
+        let Some(orphan) = self.orphans.get(&key) else { return };
+        let stop = &self.rules.groups[orphan.group].stop;
+        let signals = stop.signals.iter().chain(stop.kill.then_some(&Signal::KILL));
+        let signals: Vec<String> = signals.map(ToString::to_string).collect();
+        let (pid, signals) = (key.tgid, signals.join(", "));
+        let what = format!(
+            "process {pid} is still there after {signals}: it is not signalled again, see `reaper explain {pid}`"
+        );
+        let proc = self.tree.find(key).map(|id| self.tree.view(id));
+        self.record(now, Event::Error { what, proc });
     }
 
     pub(super) fn on_sampled(&mut self, now: Ns, key: ProcKey, sampled: &Sampled) {
@@ -309,7 +320,7 @@ impl Core {
         // A process whose leader has exited has no command line any more. What was read before may be what it was born with: it may
         // be the job.
         let unread = self.tree[id].is_argv_gone() && !group.stop.job_children.is_empty();
-        if unread || group.stop.job_children.iter().any(|r| r.is_match(&cmdline)) {
+        if unread || group.stop.is_job(&cmdline) {
             return Some(SparedBecause::JobChild);
         }
         let node = &self.tree[id];

@@ -92,18 +92,18 @@ impl Tracees {
         if halts.is_empty() { Err(FreezeError::Gone) } else { Ok(halts) }
     }
 
-    /// Lets everybody run on who is stopped. Who is not, or died meanwhile, is let go by the end of this thread.
+    /// Lets everybody run on who is stopped, the last one at `by`. Who is not, or died meanwhile, is let go by the end of this thread.
     ///
     /// The main thread goes first, and what is pending for the process is left to it, as the kernel itself prefers
     /// (`complete_signal`; it passes over threads that are traced). Python runs handlers in the main thread only: taken by
     /// another one, a TERM would wait until the main thread wakes by itself.
-    pub(super) fn let_go(&mut self) {
+    pub(super) fn let_go(&mut self, by: Instant) {
         let mut threads = std::mem::take(&mut self.threads);
         let leader = self.leader;
         if let Some(tracee) = threads.remove(&leader) {
             detach(leader, tracee);
             if !threads.is_empty() {
-                let end = Instant::now() + HANDLER_PATIENCE;
+                let end = by.min(Instant::now() + HANDLER_PATIENCE);
                 while has_signal_to_take(leader) && Instant::now() < end {
                     sleep(PAUSE);
                 }

@@ -225,7 +225,7 @@ impl Core {
         }
         let who = self.known(id);
         let is_worker = group.worker.as_ref().is_none_or(|w| w.might_match(&who));
-        let is_job = || group.stop.job_children.iter().any(|r| r.is_match(&who.cmdline()));
+        let is_job = || group.stop.is_job(&who.cmdline());
         Some(if !is_worker {
             Role::Member
         } else if self.is_job_of_an_orphan(id, g) || is_job() {

@@ -61,6 +61,13 @@ impl Core {
     pub(super) fn next(&self, now: Ns, orphan: &Orphan) -> Next {
         let group = &self.rules.groups[orphan.group];
         if orphan.phase == Phase::Spared {
+            let doomed = self.tree.find(orphan.key).is_some_and(|id| self.tree[id].is_doomed());
+            if doomed {
+                return nothing(
+                    "nothing: the kernel is about to kill it with its pid namespace",
+                    "pid_namespaces(7)",
+                );
+            }
             return spared(SparedBecause::JobChild, group, None);
         }
         if self.view != View::Clear {
