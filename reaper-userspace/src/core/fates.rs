@@ -381,12 +381,15 @@ impl Core {
             let first = bereaved.pause == 0;
             self.look_again(now, bereaved);
             if first {
-                let proc = self.tree.find(key).map(|id| self.tree.view(id));
-                let what =
-                    format!("cannot read who process {} is, so nothing is done about it: {why}", key.tgid);
-                self.record(now, Event::Error { what, proc });
+                self.tell_unreadable(now, key, why);
             }
         }
+    }
+
+    pub(super) fn tell_unreadable(&mut self, now: Ns, key: ProcKey, why: &str) {
+        let proc = self.tree.find(key).map(|id| self.tree.view(id));
+        let what = format!("cannot read who process {} is, so nothing is done about it: {why}", key.tgid);
+        self.record(now, Event::Error { what, proc });
     }
 
     /// What a master of a group is, or a worker whose master was seen, its strays may be.

@@ -57,8 +57,15 @@ impl Core {
         if !due && !early {
             return false;
         }
-        if let (Identified::Alive(who), Some(_)) = (outcome, self.tree.find(key)) {
-            self.survey.seen.insert((key.start_ns, key), who.clone());
+        match outcome {
+            Identified::Alive(who) if self.tree.find(key).is_some() => {
+                self.survey.seen.insert((key.start_ns, key), who.clone());
+            }
+            Identified::Unreadable(why) => {
+                self.tell_unreadable(now, key, why);
+                self.schedule.settle_later(key, now);
+            }
+            Identified::Alive(_) | Identified::Gone => {}
         }
         if self.survey.asked.is_empty() {
             let seen = std::mem::take(&mut self.survey.seen);
@@ -281,6 +288,7 @@ impl Core {
         if !self.tree[id].may_be_stray()
             || self.tree[id].has_left()
             || self.is_open_above(now, id)
+            || self.is_unread_above(now, id)
             || self.lives_in_its_session(id, who)
         {
             return;
@@ -309,6 +317,17 @@ impl Core {
         }
         let how = Loss { lost: None, since: now, stray: true };
         self.become_orphan(now, id, groups.into_iter().map(|g| (g, how.clone())).collect(), who);
+    }
+
+    /// Whether somebody above it has never been looked at, and may be its master. Then it is looked at again.
+    fn is_unread_above(&mut self, now: Ns, id: NodeId) -> bool {
+        let unread = |up| self.tree[up].checked_at == 0 && !self.tree[up].is_kernel_thread();
+        if !self.tree.ancestors(id).any(unread) {
+            return false;
+        }
+        let key = self.tree[id].key();
+        self.schedule.settle_later(key, now);
+        true
     }
 
     /// A stray is known by what it looks like only: if it looks like something else now, it is none. An orphan whose

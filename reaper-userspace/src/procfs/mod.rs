@@ -59,7 +59,7 @@ impl Opened {
         }
         // The leader of a process may be a zombie while other threads live on (proc(5): the whole process is then
         // shown as Z). Only when no thread is left it is gone.
-        if matches!(opened.stat.state, 'Z' | 'X') && !opened.has_live_thread() {
+        if matches!(opened.stat.state, 'Z' | 'X') && !opened.has_live_thread()? {
             return Err(ReadError::Gone);
         }
         opened.pid = pid;
@@ -80,12 +80,17 @@ impl Opened {
         self.dir.open_relative(file).map_err(|e| read_error(self.pid, file, &e))
     }
 
-    fn has_live_thread(&self) -> bool {
-        let Ok(tasks) = self.dir.tasks() else { return false };
-        tasks.flatten().any(|t| {
-            let stat = self.read(&format!("task/{}/stat", t.tid)).and_then(|text| stat_of(self.pid, &text));
-            stat.is_ok_and(|s| !matches!(s.state, 'Z' | 'X'))
-        })
+    /// Whether a thread is left. A thread that goes meanwhile is none.
+    fn has_live_thread(&self) -> Result<bool, ReadError> {
+        for task in self.dir.tasks().map_err(|e| read_error(self.pid, "task", &e))? {
+            let tid = task.map_err(|e| read_error(self.pid, "task", &e))?.tid;
+            match self.read(&format!("task/{tid}/stat")).and_then(|text| stat_of(self.pid, &text)) {
+                Ok(stat) if !matches!(stat.state, 'Z' | 'X') => return Ok(true),
+                Ok(_) | Err(ReadError::Gone) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(false)
     }
 }
 

@@ -191,7 +191,11 @@ impl Node {
     /// and the next in its lineage did that has been forgotten.
     pub fn walked_off(&self, before: Ns) -> bool {
         let execed = self.has_execed() && self.image.exec_at < before;
-        self.flags.contains(Flags::LINE_WALKED_OFF) || execed && self.image.session != self.birth_session
+        // Of whom nobody saw the birth, and who leads a session, it is not known that it did not.
+        let unseen = self.flags.contains(Flags::LINEAGE_UNKNOWN) && self.session == self.key.tgid;
+        self.flags.contains(Flags::LINE_WALKED_OFF)
+            || unseen
+            || execed && self.image.session != self.birth_session
     }
     /// Thread name, as last seen.
     pub fn comm(&self) -> &Comm {
