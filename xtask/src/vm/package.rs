@@ -113,7 +113,7 @@ fn system(folder: &Path) -> Result<PathBuf> {
         bail!("Debian's system is made as root: run this once with sudo");
     }
     eprintln!("vm package: making a system of Debian's {SUITE}");
-    let maker = apt::empty(&folder.join(MAKER))?;
+    let maker = sh::empty(&folder.join(MAKER))?;
     let apt = Apt::of_machine(&folder.join("apt/machine"))?;
     apt.unpack(&[MAKER.into()], &maker)?;
     let root = folder.join("debian");
