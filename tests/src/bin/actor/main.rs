@@ -111,6 +111,15 @@ impl Actor {
                     std::hint::spin_loop();
                 }
             }
+            Op::BusyUntil(gate) => {
+                let gate = self.dir.join(gate);
+                while !gate.exists() {
+                    let pause = now_ns() + 1_000_000;
+                    while now_ns() < pause {
+                        std::hint::spin_loop();
+                    }
+                }
+            }
             Op::Sleep(ms) => self.doze(None, Some(now_ns() + ms * 1_000_000)),
             Op::Forever => self.doze(None, None),
             Op::Gate(name) => self.gate(name),
