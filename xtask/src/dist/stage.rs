@@ -22,8 +22,17 @@ const COMPLETIONS: [(&str, &str); 3] =
     [("bash", "completions/reaper"), ("zsh", "completions/_reaper"), ("fish", "completions/reaper.fish")];
 
 /// What of the repository is in the archive.
-const KEPT: [&str; 7] =
-    ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-GPL2", "LICENSE-MIT", "docs", "packaging"];
+const KEPT: [&str; 9] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "LICENSE-APACHE",
+    "LICENSE-GPL2",
+    "LICENSE-MIT",
+    "docs",
+    "packaging",
+];
 
 /// Has the binary write its pages and completions. Returns where they are.
 pub(super) fn fill(binary: &Binary) -> Result<PathBuf> {
