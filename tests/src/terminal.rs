@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -19,7 +20,7 @@ const SETTLED: Duration = Duration::from_millis(500);
 /// What looks at the keyboard now and then ends within this: also on a machine that does much else.
 const END: Duration = Duration::from_secs(60);
 
-/// A program whose stdin and stdout are a terminal of their own; its stderr goes to a file. Dropping it kills the program.
+/// A program whose stdin and stdout are a terminal of their own. Dropping it kills the program.
 pub struct Session {
     child: Child,
     held: Proc,
@@ -27,7 +28,7 @@ pub struct Session {
     chunks: Receiver<Vec<u8>>,
     written: Vec<u8>,
     screen: vt100::Parser,
-    stderr: std::path::PathBuf,
+    stderr: Option<PathBuf>,
 }
 
 /// What a program has left on its terminal.
@@ -37,18 +38,27 @@ pub struct Shown {
     pub status: ExitStatus,
     /// All that it wrote, with the line ends that it meant.
     pub written: String,
-    /// What it wrote to stderr.
+    /// What it wrote to stderr, if that is not the terminal.
     pub stderr: String,
 }
 
 impl Session {
     /// Starts it on a terminal of 24 rows and so many columns, which can show colours unless the command has a `TERM` of its own.
     #[track_caller]
-    pub fn start(scene: &Scene, mut command: Command, columns: u16) -> Self {
+    pub fn start(scene: &Scene, command: Command, columns: u16) -> Self {
+        Self::launch(command, columns, Some(scene.path("terminal.stderr")))
+    }
+
+    /// The same with its stderr on the terminal, too.
+    #[track_caller]
+    pub fn start_with_stderr(command: Command, columns: u16) -> Self {
+        Self::launch(command, columns, None)
+    }
+
+    fn launch(mut command: Command, columns: u16, stderr: Option<PathBuf>) -> Self {
         let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(&size, None).unwrap();
         let end = |of: &OwnedFd| Stdio::from(of.try_clone().unwrap());
-        let stderr = scene.path("terminal.stderr");
         if !command.get_envs().any(|(name, _)| name == "TERM") {
             command.env("TERM", "xterm-256color");
         }
@@ -56,7 +66,9 @@ impl Session {
             .env_remove("COLUMNS")
             .stdin(end(&pty.slave))
             .stdout(end(&pty.slave))
-            .stderr(File::create(&stderr).unwrap())
+            .stderr(
+                stderr.as_ref().map_or_else(|| end(&pty.slave), |file| File::create(file).unwrap().into()),
+            )
             .spawn()
             .unwrap();
         // As long as this process has the other end open, there is no end of what comes from it.
@@ -93,6 +105,11 @@ impl Session {
         self.screen.screen()
     }
 
+    /// The program.
+    pub fn process(&self) -> &Proc {
+        &self.held
+    }
+
     /// Types something.
     pub fn type_keys(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
@@ -107,7 +124,7 @@ impl Session {
         }
         while self.take(SETTLED) {}
         let written = String::from_utf8_lossy(&self.written).replace("\r\n", "\n");
-        let stderr = fs::read_to_string(&self.stderr).unwrap();
+        let stderr = self.stderr.as_ref().map_or_else(String::new, |file| fs::read_to_string(file).unwrap());
         assert!(self.held.wait_gone(PATIENCE), "does not end: {written}\n{stderr}");
         Shown { status: self.child.wait().unwrap(), written, stderr }
     }

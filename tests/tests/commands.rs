@@ -37,8 +37,6 @@ const COMM_SHOWN: &str = r"\x1b[31m\n\u{202e}";
 struct Row {
     /// What is typed after `reaper`.
     args: Vec<String>,
-    /// Whether it needs the agent.
-    agent: bool,
     /// Whether what it prints is about the hostile processes.
     names: Names,
     /// Whether it uses colours.
@@ -63,7 +61,7 @@ enum Names {
 impl Row {
     fn new(args: &[&str]) -> Self {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        Self { args, agent: false, names: Names::None, colours: false, fits: false, code: 0 }
+        Self { args, names: Names::None, colours: false, fits: false, code: 0 }
     }
 
     fn about(mut self, names: Names) -> Self {
@@ -71,13 +69,13 @@ impl Row {
         self
     }
 
-    fn of_agent(mut self) -> Self {
-        self.agent = true;
+    fn coloured(mut self) -> Self {
+        self.colours = true;
         self
     }
 
-    fn coloured(mut self) -> Self {
-        self.colours = true;
+    fn ending(mut self, code: i32) -> Self {
+        self.code = code;
         self
     }
 
@@ -136,9 +134,15 @@ impl Stage {
     /// Every command that prints and comes to its end, but for `demo` and `top`.
     fn rows(&self) -> Vec<Row> {
         let socket = ["--socket", Self::text(&self.config.socket)];
-        let config = self.scene.path("agent.toml");
+        let (config, bad) = (self.scene.path("agent.toml"), self.scene.path("bad.toml"));
+        let wrong = r#"[[group]]
+            name = "h\u001b[2J\u202e"
+            "h\u001b[2J\u202e" = 1
+        "#;
+        fs::write(&bad, wrong).unwrap();
+        let bad = Self::text(&bad);
         let (config, log, pid) = (Self::text(&config), Self::text(&self.log), self.orphan.pid().to_string());
-        let asks = |args: &[&str]| Row::new(&[args, &socket].concat()).of_agent();
+        let asks = |args: &[&str]| Row::new(&[args, &socket].concat());
         vec![
             asks(&["tree"]).about(Names::Args).coloured().fitted(),
             asks(&["tree", "--all"]).about(Names::Args).coloured().fitted(),
@@ -147,6 +151,7 @@ impl Stage {
             Row::new(&["tail", log]).about(Names::Comm).coloured(),
             Row::new(&["replay", log, "--config", config]).about(Names::Comm).coloured(),
             Row::new(&["check", config]),
+            Row::new(&["check", bad]).ending(1),
             Row::new(&["doctor", "--socket", socket[1]]),
             Row::new(&["profiles"]),
             Row::new(&["profiles", "puma"]),
@@ -309,7 +314,7 @@ fn the_report(stage: &Stage) {
 }
 
 fn top(stage: &Stage) -> Row {
-    Row::new(&["top", "--socket", Stage::text(&stage.config.socket)]).of_agent()
+    Row::new(&["top", "--socket", Stage::text(&stage.config.socket)])
 }
 
 /// A frame on a terminal of each kind, and then the key that ends it.
@@ -454,6 +459,33 @@ fn an_agent_ends_with_the_reader_of_its_log() {
     assert!(ended, "it stays: {said}");
     assert_eq!(status.code(), Some(0), "{said}");
     assert!(!said.contains("cannot be written") && !is_bad(&said), "{said}");
+}
+
+/// What an agent says of itself on a terminal.
+#[test]
+fn an_agent_on_a_terminal() {
+    let scene = Scene::new();
+    let config = Config::new(&scene).observe();
+    for (columns, no_color) in [(200, false), (30, true)] {
+        let mut command = run_command(&scene, &config, &[]);
+        command.env_remove("NO_COLOR").env_remove("RUST_LOG");
+        if no_color {
+            command.env("NO_COLOR", "1");
+        }
+        let session = Session::start_with_stderr(command, columns);
+        let ready = comes_true(LONG, || {
+            let log = fs::read_to_string(&config.log).unwrap_or_default();
+            log.contains(r#""kind":"snapshot""#) || !session.process().is_alive()
+        });
+        session.process().signal(Signal::TERM);
+        let shown = session.end();
+        Pins::of(&config.state).and_then(|pins| pins.remove()).unwrap();
+        fs::remove_file(&config.log).unwrap();
+        assert!(ready && shown.status.code() == Some(0), "{shown:#?}");
+        assert!(shown.written.contains("INFO"), "{shown:#?}");
+        assert_eq!(shown.written.contains('\u{1b}'), !no_color, "{shown:#?}");
+        assert!(!is_bad(&uncoloured(&shown.written)), "{shown:#?}");
+    }
 }
 
 /// On a terminal the demo tells in words what it shows elsewhere as records.
