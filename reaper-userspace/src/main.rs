@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use reaper::cli::Cli;
-use reaper::{cmd, diagnostics};
+use reaper::{cmd, diagnostics, output};
 
 /// Usage, or it could not run (see the contract).
 const COULD_NOT_RUN: u8 = 2;
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         Err(error) => {
             #[expect(clippy::print_stderr, reason = "the one place that tells why the program could not run")]
             {
-                eprintln!("reaper: {}", describe(&error));
+                eprintln!("reaper: {}", printable(&describe(&error)));
             }
             ExitCode::from(COULD_NOT_RUN)
         }
@@ -30,4 +30,9 @@ fn describe(error: &anyhow::Error) -> String {
         let cause = cause.to_string();
         if told.contains(&cause) { told } else { format!("{told}: {cause}") }
     })
+}
+
+/// Safe to print, line by line: names of files and what others say are in it.
+fn printable(told: &str) -> String {
+    told.split('\n').map(output::escape).collect::<Vec<_>>().join("\n")
 }

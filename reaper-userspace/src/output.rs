@@ -5,6 +5,7 @@ mod text;
 
 use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -75,6 +76,11 @@ pub fn escape(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(safe)
+}
+
+/// A file's name, which may hold anything as well: whoever names it may have had it from a pattern.
+pub fn escape_path(path: &Path) -> String {
+    escape(&path.display().to_string()).into_owned()
 }
 
 /// How wide the terminal is that stdout goes to, columns: `COLUMNS` if that says so, else what the terminal says. `None` if

@@ -3,16 +3,20 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use assert_cmd::cargo::cargo_bin;
 use nix::pty::{Winsize, openpty};
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// How long anything may take on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A folder with a configuration whose group matches the stage's own processes only.
 struct Stage {
@@ -74,7 +78,9 @@ impl Stage {
             .unwrap();
         let family = Family(child);
         let children = format!("/proc/{0}/task/{0}/children", family.0.id());
+        let begin = Instant::now();
         while fs::read_to_string(&children).unwrap().trim().is_empty() {
+            assert!(begin.elapsed() < PATIENCE, "the master has no worker");
             std::thread::yield_now();
         }
         family
@@ -86,16 +92,46 @@ struct Family(Child);
 impl Drop for Family {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
-        let _ = self.0.wait();
+        ended(&mut self.0);
     }
 }
 
-fn said(mut command: Command) -> Said {
-    let output = command.output().unwrap();
+/// Waits for a child's end. It is killed when that does not come in time.
+fn ended(child: &mut Child) -> Option<ExitStatus> {
+    let begin = Instant::now();
+    while begin.elapsed() < PATIENCE {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    None
+}
+
+/// Runs it to its end, with what it prints in files: no pipe that fills up holds it.
+fn output(mut command: Command) -> Output {
+    let [mut stdout, mut stderr] = [(); 2].map(|()| tempfile::tempfile().unwrap());
+    command.stdout(stdout.try_clone().unwrap()).stderr(stderr.try_clone().unwrap());
+    let status = ended(&mut command.spawn().unwrap());
+    let read = |file: &mut File| {
+        let mut bytes = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut bytes).unwrap();
+        bytes
+    };
+    let (stdout, stderr) = (read(&mut stdout), read(&mut stderr));
+    let status = status.unwrap_or_else(|| panic!("no end: {}", String::from_utf8_lossy(&stderr)));
+    Output { status, stdout, stderr }
+}
+
+fn said(command: Command) -> Said {
+    let output = output(command);
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let said = Said { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
     assert!(!said.stderr.contains("panicked"), "{said:#?}");
-    assert!(!(said.stdout.clone() + &said.stderr).contains('\x1b'), "NO_COLOR: {said:#?}");
+    assert!(!(said.stdout.clone() + &said.stderr).contains('\x1b'), "into a file: {said:#?}");
     said
 }
 
@@ -148,7 +184,7 @@ fn hostile_arguments_are_shown_escaped() {
     let rows = objects(stage.asking(&["tree", "--all", "--output", "json"]));
     let narrow = on_terminal(stage.asking(&["tree", "--all"]), 30, false);
     drop(child.stdin.take());
-    child.wait().unwrap();
+    ended(&mut child).unwrap();
 
     let shown = r"\x1b[2J\x1b]0;owned\x07 two\nlines\r \u{fffd}\u{fffd} \u{202e}gnp.\u{200b} 作業";
     let shown = shown.replace(r"\u{fffd}", "\u{fffd}");
@@ -266,8 +302,11 @@ fn on_terminal(mut command: Command, columns: u16, color: bool) -> String {
     }
     let mut child = command.spawn().unwrap();
     drop(command);
-    let written = read_all(pty.master);
-    assert_eq!(child.wait().unwrap().code(), Some(0), "{written}");
+    // In a thread of its own: who is killed for taking too long lets go of the terminal, too.
+    let reading = std::thread::spawn(move || read_all(pty.master));
+    let status = ended(&mut child);
+    let written = reading.join().unwrap();
+    assert_eq!(status.and_then(|status| status.code()), Some(0), "{written}");
     written
 }
 
@@ -319,7 +358,7 @@ fn a_reader_that_goes_away_is_no_error() {
         let mut command = if args[0] == "tree" { stage.asking(args) } else { stage.command(args) };
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         drop(child.stdout.take());
-        assert_eq!(child.wait().unwrap().code(), Some(0), "{args:?}");
+        assert_eq!(ended(&mut child).and_then(|status| status.code()), Some(0), "{args:?}");
     }
 }
 

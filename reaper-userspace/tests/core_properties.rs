@@ -252,6 +252,41 @@ fn exit(host: &mut Host, who: Who, status: u32) {
     }
 }
 
+fn setsid(host: &mut Host, who: Who) {
+    host.kernel.setsid(who);
+    host.tell(format!("{} makes a session", pid(host, who)));
+}
+
+/// A TERM that is not the agent's.
+fn term(host: &mut Host, who: Who) {
+    let keeper = host.kernel.parent(host.kernel.agent).unwrap();
+    if who != 0 {
+        host.tell(format!("somebody sends TERM to {}", pid(host, who)));
+        host.kernel.signal(who, 15, keeper);
+    }
+}
+
+/// A master with workers, of which every other one looks like the master.
+fn service(host: &mut Host, image: Image, workers: u8) {
+    let Some(master) = spawn(host, 0, Birth::Plain, Some(image)) else { return };
+    let worker = match image {
+        Image::MasterA => Image::WorkerA,
+        _ => Image::WorkerB,
+    };
+    for n in 0..workers {
+        spawn(host, master, Birth::Plain, (n % 2 == 0).then_some(worker));
+    }
+}
+
+fn daemonise(host: &mut Host, who: Who, twice: bool) {
+    let Some(child) = spawn(host, who, Birth::Plain, None) else { return };
+    setsid(host, child);
+    if twice && spawn(host, child, Birth::Plain, None).is_some() {
+        exit(host, child, 0);
+    }
+    exit(host, who, 0);
+}
+
 fn apply(host: &mut Host, op: &Op) {
     let of = |host: &Host, p: &Pick| pick(host, *p);
     match op {
@@ -276,40 +311,12 @@ fn apply(host: &mut Host, op: &Op) {
             host.kernel.retitle(who, image.program());
             host.tell(format!("{} takes the title of {image:?}", pid(host, who)));
         }
-        Op::Service(image, workers) => {
-            let Some(master) = spawn(host, 0, Birth::Plain, Some(*image)) else { return };
-            let worker = match image {
-                Image::MasterA => Image::WorkerA,
-                _ => Image::WorkerB,
-            };
-            for n in 0..*workers {
-                spawn(host, master, Birth::Plain, (n % 2 == 0).then_some(worker));
-            }
-        }
-        Op::Daemonise(p, twice) => {
-            let who = of(host, p);
-            let Some(child) = spawn(host, who, Birth::Plain, None) else { return };
-            host.kernel.setsid(child);
-            host.tell(format!("{} makes a session", pid(host, child)));
-            if *twice && spawn(host, child, Birth::Plain, None).is_some() {
-                exit(host, child, 0);
-            }
-            exit(host, who, 0);
-        }
+        Op::Service(image, workers) => service(host, *image, *workers),
+        Op::Daemonise(p, twice) => daemonise(host, of(host, p), *twice),
         Op::Exit(p, status) => exit(host, of(host, p), u32::from(*status) << 8),
         Op::Kill(p) => exit(host, of(host, p), 9),
-        Op::Term(p) => {
-            let (who, keeper) = (of(host, p), host.kernel.parent(host.kernel.agent).unwrap());
-            if who != 0 {
-                host.tell(format!("somebody sends TERM to {}", pid(host, who)));
-                host.kernel.signal(who, 15, keeper);
-            }
-        }
-        Op::Setsid(p) => {
-            let who = of(host, p);
-            host.kernel.setsid(who);
-            host.tell(format!("{} makes a session", pid(host, who)));
-        }
+        Op::Term(p) => term(host, of(host, p)),
+        Op::Setsid(p) => setsid(host, of(host, p)),
         Op::Subreaper(p) => {
             let who = of(host, p);
             host.kernel.become_subreaper(who);
@@ -559,6 +566,7 @@ fn keeps_the_law_where_it_was_broken() {
         1_795_770_000_400_090,
         1_795_771_000_100_062,
         1_795_773_000_300_007,
+        1_795_778_196_000_130,
     ] {
         run_cases::<RESTARTED>(BATCH, seed);
     }

@@ -33,8 +33,50 @@ fn everybody_asks_for_the_same_capabilities() {
     let unit: BTreeSet<_> = unit.into_iter().map(|cap| cap.strip_prefix("CAP_").unwrap()).collect();
     assert_eq!(unit, words(&set, "add: [", "]", [',', ' ']), "Kubernetes");
     assert_eq!(unit, words(&recipe, "#   podman run --pid=host --cap-drop=all --cap-add=", " ", [',', ' ']));
+    let document = text("../docs/install.md");
+    let all: Vec<_> = document.split("--cap-add=").skip(1).collect();
+    assert_eq!(all.len(), 1, "docs/install.md");
+    assert_eq!(unit, all[0].split_whitespace().next().unwrap().split(',').collect(), "docs/install.md");
     let kept: BTreeSet<_> = KEPT.iter().map(|(cap, _)| cap.to_string()).collect();
     assert_eq!(unit, kept.iter().map(|cap| cap.strip_prefix("CAP_").unwrap()).collect(), "what it keeps");
+}
+
+/// What the documents in the package name by a link, or as a file of `packaging`, is in it.
+#[test]
+fn what_the_documents_name_is_in_the_package() {
+    let manifest = fs::read_to_string(packaging("../reaper-userspace/Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let assets = manifest["package"]["metadata"]["deb"]["assets"].as_array().unwrap();
+    let sources: Vec<_> = assets.iter().map(|asset| asset[0].as_str().unwrap()).collect();
+    let is_packed = |path: &str| {
+        sources.iter().filter_map(|source| source.strip_prefix("../")).any(|source| {
+            match source.split_once('*') {
+                Some((folder, end)) => path.strip_prefix(folder).is_some_and(|rest| rest.ends_with(end)),
+                None => source == path,
+            }
+        })
+    };
+    let mut files: Vec<_> =
+        fs::read_dir(packaging("../docs")).unwrap().map(|file| file.unwrap().path()).collect();
+    files.push(packaging("../README.md"));
+    let mut count = 0;
+    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "md")) {
+        let text = fs::read_to_string(file).unwrap();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        for link in links.filter(|link| !link.is_empty() && !link.contains("://")) {
+            let folder = if file.ends_with("README.md") { "" } else { "docs/" };
+            let path = link.strip_prefix("../").map_or_else(|| format!("{folder}{link}"), str::to_owned);
+            assert!(is_packed(&path), "{} names {link}", file.display());
+            count += 1;
+        }
+    }
+    assert!(count > 10, "{count} links");
+    for folder in ["rsyslog", "prometheus", "grafana"] {
+        for file in fs::read_dir(packaging(folder)).unwrap() {
+            let path = format!("packaging/{folder}/{}", file.unwrap().file_name().display());
+            assert!(is_packed(&path), "{path}");
+        }
+    }
 }
 
 #[test]

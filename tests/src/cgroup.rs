@@ -31,6 +31,11 @@ impl Cgroups {
         fs::write(dir.join("cgroup.procs"), who.pid().to_string()).unwrap();
     }
 
+    /// Where a process writes its pid to be in a cgroup of this path.
+    pub fn processes(&mut self, path: &str) -> PathBuf {
+        self.make(path).join("cgroup.procs")
+    }
+
     /// Writes to a file of a cgroup of this path.
     #[track_caller]
     pub fn write(&mut self, path: &str, file: &str, text: &str) {

@@ -11,6 +11,8 @@
 )]
 #![allow(clippy::print_stderr, reason = "what a failed test left is printed for whoever has to find out why")]
 
+use std::io::Write as _;
+
 pub mod agent;
 pub mod bench;
 pub mod browser;
@@ -25,3 +27,11 @@ pub mod scene;
 pub mod script;
 pub mod soak;
 pub mod storm;
+pub mod terminal;
+
+/// Says that a part of a test was not run here, and why: on stderr itself, as libtest keeps what a test that passes prints to
+/// itself.
+pub fn not_run(what: &str) {
+    // Nobody who would read it is no reason to fail.
+    let _ = writeln!(std::io::stderr(), "NOT RUN: {what}");
+}

@@ -42,6 +42,8 @@ pub enum Op {
     Comm(String),
     /// Burn CPU for so many milliseconds; not interrupted by a TERM that is handled.
     Busy(u64),
+    /// The same until the test opens the gate of this name, which nobody else waits at.
+    BusyUntil(String),
     /// Sleep for so many milliseconds.
     Sleep(u64),
     /// Sleep until somebody ends it.

@@ -158,6 +158,18 @@ fn busy_burns_cpu_and_sleep_does_not() {
 }
 
 #[test]
+fn who_is_busy_until_a_gate_opens_burns_cpu_until_then() {
+    let scene = Scene::new();
+    let p = scene.spawn("master", [note("up"), Op::BusyUntil("g".into()), note("done"), Op::Forever]);
+    scene.entry("up");
+    wait_until("CPU time", || p.stat().is_some_and(|stat| stat.utime + stat.stime >= 2));
+    assert!(!scene.said("done"));
+    scene.open_gate("g");
+    scene.entry("done");
+    p.wait_state('S');
+}
+
+#[test]
 fn a_gate_holds_until_it_is_opened() {
     let scene = Scene::new();
     let p = scene.spawn("master", [note("up"), gate("g"), note("through"), gate("g"), note("again")]);

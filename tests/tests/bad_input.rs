@@ -64,7 +64,7 @@ impl Stage {
             assert!(said, "does not say {word:?}: {outcome:#?}");
         }
         assert!(!outcome.stderr.contains("panicked"), "{outcome:#?}");
-        assert!(!outcome.stderr.contains('\u{1b}'), "NO_COLOR: {outcome:#?}");
+        assert!(!outcome.stderr.contains('\u{1b}'), "into a file: {outcome:#?}");
         assert!(self.bystander.is_alive(), "{outcome:#?}");
         outcome
     }

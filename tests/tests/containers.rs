@@ -11,6 +11,7 @@ use nix::sched::{CloneFlags, unshare};
 use reaper_tests::agent::{Agent, is_shot, run_command};
 use reaper_tests::cgroup::Cgroups;
 use reaper_tests::config::Config;
+use reaper_tests::not_run;
 use reaper_tests::process::{PATIENCE, Proc, wait_until};
 use reaper_tests::scene::Scene;
 use reaper_tests::script::{Call, Op, Open, exec, fork, gate, note, open, wait_in, worker, worker_doing};
@@ -30,6 +31,9 @@ impl Init {
     /// Those that there are here.
     fn all() -> Vec<Self> {
         let tini = Path::new(Self::TINI).exists().then_some(Self::Tini);
+        if tini.is_none() {
+            not_run(&format!("containers below tini: there is no {}", Self::TINI));
+        }
         [Self::Actor].into_iter().chain(tini).collect()
     }
 

@@ -1,6 +1,7 @@
 //! The documents for users: every command in them is run that can be run here, every configuration in them is read.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test a broken assumption is a failure")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use reaper_tests::agent::{Agent, binary, run_to_end};
 use reaper_tests::config::Config;
 use reaper_tests::drill::env;
+use reaper_tests::not_run;
 use reaper_tests::scene::Scene;
 use reaper_tests::script::{Op, worker};
 
@@ -25,6 +27,15 @@ const ELSEWHERE: [(&str, &str); 3] = [
         "nowhere: it takes a host whose containers may be given its pids and capabilities",
     ),
     ("kubectl apply", "nowhere: `cargo xtask dist` holds what it sends against the API's schemas"),
+];
+
+/// Commands of `console` blocks that are not run here, by how they begin, and where they are.
+const NOT_HERE: [(&str, &str); 5] = [
+    ("cargo xtask ", "they are what runs this test"),
+    ("reaper run", "it does not end: the other tests start it, with `--unpin` those of `e2e_restart`"),
+    ("reaper top", "`commands`, on a terminal"),
+    ("reaper tail -f", "`commands`: it does not end"),
+    ("curl ", "`metrics`"),
 ];
 
 /// How long a command may take on a busy machine.
@@ -65,13 +76,29 @@ fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// A `PATH` on which this program comes first.
-fn path_with(scene: &Scene, program: &str, text: &str) -> String {
+/// A `PATH` on which these programs come first.
+fn path_with(scene: &Scene, programs: &[(&str, String)]) -> String {
     let bin = scene.path("bin");
     fs::create_dir(&bin).unwrap();
-    fs::write(bin.join(program), text).unwrap();
-    fs::set_permissions(bin.join(program), fs::Permissions::from_mode(0o755)).unwrap();
+    for (program, text) in programs {
+        fs::write(bin.join(program), text).unwrap();
+        fs::set_permissions(bin.join(program), fs::Permissions::from_mode(0o755)).unwrap();
+    }
     format!("{}:{}", bin.display(), std::env::var("PATH").unwrap())
+}
+
+/// A `reaper` that asks this scene's agent and reads its log, unless it was told whom and which. `pidof` knows no other agent.
+fn programs(config: &Config, file: &Path, agent: &Agent) -> [(&'static str, String); 2] {
+    let wrapper = format!(
+        "#!/bin/sh\ncase \" $* \" in *\" --config \"*|*\" {log} \"*) exec {binary} \"$@\" ;; esac\n\
+         case $1 in\ntree|orphans|explain) set -- \"$@\" --config {file} ;;\ndoctor) set -- \"$@\" --socket {socket} ;;\n\
+         tail) set -- \"$@\" {log} ;;\nesac\nexec {binary} \"$@\"\n",
+        log = config.log.display(),
+        binary = binary().display(),
+        file = file.display(),
+        socket = config.socket.display(),
+    );
+    [("reaper", wrapper), ("pidof", format!("#!/bin/sh\necho {}\n", agent.process().pid()))]
 }
 
 #[test]
@@ -82,8 +109,10 @@ fn every_command_runs() {
         scene.token()
     );
     let config = Config::new(&scene).more(&looks_on);
-    let agent = Agent::start(&scene, &config);
+    let recording = scene.path("recording.jsonl");
+    let agent = Agent::start_with(&scene, &config, &["--record", recording.to_str().unwrap()]);
     // Something to tell about: one that is reaped, one that a group only looks at.
+    let mut pid = 0;
     for (role, name) in [("master", "w"), ("looked-at", "v")] {
         let master = scene.spawn(role, [worker(name), Op::Forever]);
         let orphan = scene.proc(name);
@@ -93,40 +122,84 @@ fn every_command_runs() {
             agent.wait_reaped(&orphan);
         } else {
             agent.wait("signal", &orphan);
+            pid = orphan.pid();
         }
     }
 
     let file = scene.path("agent.toml");
-    // The commands that ask an agent ask this one.
-    let wrapper = format!(
-        "#!/bin/sh\ncase $1 in\ntree|orphans|explain) set -- \"$@\" --config {} ;;\ndoctor) set -- \"$@\" --socket {} ;;\ntail) set -- \"$@\" {} ;;\n\
-         esac\nexec {} \"$@\"\n",
-        file.display(),
-        config.socket.display(),
-        config.log.display(),
-        binary().display()
-    );
-    let path = path_with(&scene, "reaper", &wrapper);
+    let path = path_with(&scene, &programs(&config, &file, &agent));
+    // What the README calls these files, in the folder where it is.
+    fs::copy(&file, scene.path("reaper.toml")).unwrap();
+    fs::write(scene.path("calmer.toml"), config.clone().quiet("2s").text()).unwrap();
+    symlink(&config.log, scene.path("events.jsonl")).unwrap();
 
     env::program("jq", "jq").unwrap();
-    let mut count = 0;
+    let (mut count, mut elsewhere) = (0, BTreeSet::new());
     for document in documents() {
         for (line, block) in blocks(&fs::read_to_string(&document).unwrap(), "console") {
             for command in block.lines().filter_map(|line| line.strip_prefix("$ ")) {
                 let here = command
+                    .replace("target/debug/reaper", "reaper")
                     .replace(LOG, config.log.to_str().unwrap())
-                    .replace(CONFIG, file.to_str().unwrap());
-                let outcome =
-                    run_to_end(&scene, Command::new("sh").args(["-c", &here]).env("PATH", &path), LONG);
+                    .replace(CONFIG, file.to_str().unwrap())
+                    .replace("explain PID", &format!("explain {pid}"))
+                    .replace("explain 3251", &format!("explain {pid}"));
+                if let Some((begin, _where)) = NOT_HERE.iter().find(|(begin, _)| here.starts_with(begin)) {
+                    elsewhere.insert(*begin);
+                    continue;
+                }
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &here]).current_dir(scene.path("")).env("PATH", &path);
+                let outcome = run_to_end(&scene, &mut shell, LONG);
                 let place = format!("{}:{line}", document.display());
                 assert!(outcome.status.success(), "{place}: {command}\n{outcome:#?}");
-                assert_ne!(outcome.stdout, "", "{place}: {command} says nothing");
+                assert_ne!(outcome.stdout + &outcome.stderr, "", "{place}: {command} says nothing");
                 count += 1;
             }
         }
     }
-    assert!(count > 10, "{count} commands");
+    assert!(count > 20, "{count} commands");
+    assert_eq!(elsewhere.len(), NOT_HERE.len(), "in no document: {elsewhere:?}");
     agent.stop();
+}
+
+/// A block without a language may hold commands that nobody runs.
+#[test]
+fn every_block_of_the_readme_says_what_it_is() {
+    let text = fs::read_to_string(repository().join("README.md")).unwrap();
+    let fences: Vec<_> = text.lines().filter(|line| line.starts_with("```")).collect();
+    assert!(fences.len() > 10, "{fences:?}");
+    for pair in fences.chunks(2) {
+        let [begin, end] = pair else { panic!("a block has no end: {fences:?}") };
+        assert!(["```console", "```toml", "```text"].contains(begin) && *end == "```", "{begin} … {end}");
+    }
+}
+
+/// What the document calls an overlay is one, to a program that puts overlays together.
+#[test]
+fn the_overlay_for_kubernetes_is_one() {
+    let text = fs::read_to_string(repository().join("docs/install.md")).unwrap();
+    let blocks = blocks(&text, "yaml");
+    let [(_, overlay)] = &blocks[..] else { panic!("{blocks:#?}") };
+    let builders = [("kubectl", "kustomize"), ("kustomize", "build")];
+    let scene = Scene::new();
+    let folder = scene.path("overlay");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("kustomization.yaml"), overlay).unwrap();
+    fs::write(folder.join("reaper.toml"), "# the fleet's\n").unwrap();
+    // What lies outside may be no link.
+    let copied =
+        Command::new("cp").arg("-r").arg(repository().join("packaging")).arg(scene.path("")).status();
+    assert!(copied.unwrap().success());
+    for (program, word) in builders {
+        let Ok(output) = Command::new(program).arg(word).arg(&folder).output() else { continue };
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(said.contains("image: registry.example.org/reaper:0.1.0"), "{said}");
+        assert!(said.contains("# the fleet's") && !said.contains("profile ="), "{said}");
+        return;
+    }
+    not_run("what Kustomize makes of the overlay in docs/install.md: there is neither kubectl nor kustomize");
 }
 
 #[test]
@@ -180,7 +253,7 @@ fn the_archive_is_installed_as_it_is_said() {
         fs::create_dir_all(root.join(there)).unwrap();
     }
     let asked = scene.path("asked");
-    let path = path_with(&scene, "systemctl", &format!("#!/bin/sh\necho \"$@\" >>{}\n", asked.display()));
+    let path = path_with(&scene, &[("systemctl", format!("#!/bin/sh\necho \"$@\" >>{}\n", asked.display()))]);
     let here = block.replace(" /", &format!(" {}/", root.display()));
     let mut shell = Command::new("sh");
     shell.args(["-e", "-c", &here]).current_dir(&archive).env("PATH", path);

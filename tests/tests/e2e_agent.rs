@@ -105,12 +105,14 @@ fn story<'a>(records: &'a [Record], who: &Proc) -> Vec<&'a str> {
 fn each_orphan_has_its_story_in_order() {
     let scene = Scene::new();
     let agent = Agent::start(&scene, &Config::new(&scene));
-    let busy = worker_doing("busy", [Op::Busy(1_000), Op::Forever]);
+    let busy = worker_doing("busy", [Op::BusyUntil("job ends".into()), Op::Forever]);
     let master = scene.spawn("master", [worker("idle"), busy, Op::Forever]);
     let (idle, busy) = (scene.proc("idle"), scene.proc("busy"));
     agent.knows_master(&master);
     master.kill();
     agent.wait_reaped(&idle);
+    agent.wait("busy", &busy);
+    scene.open_gate("job ends");
     agent.wait_reaped(&busy);
     let records = agent.stop();
     assert_eq!(story(&records, &idle), ["orphaned", "idle", "signal", "reaped"]);

@@ -26,11 +26,17 @@ fn busy(agent: &Agent, who: &Proc) -> Record {
     record
 }
 
+/// Ends when the test has seen what it has to see.
+fn job() -> Op {
+    Op::BusyUntil("job ends".into())
+}
+
 fn finishes_first(program: impl Into<Vec<Op>>) {
     let scene = Scene::new();
     let agent = Agent::start(&scene, &Config::new(&scene));
     let w = orphan(&scene, &agent, program, |_| {});
     busy(&agent, &w);
+    scene.open_gate("job ends");
     let signal = agent.wait("signal", &w);
     let done = scene.entry("done").boot_ns;
     assert!(signal.boot_ns() >= done + 90_000_000, "the job ended at {done}, quiet is 100 ms: {signal:?}");
@@ -42,17 +48,17 @@ fn finishes_first(program: impl Into<Vec<Op>>) {
 
 #[test]
 fn a_worker_that_uses_the_cpu_finishes_first() {
-    finishes_first([Op::Busy(1_500), note("done"), Op::Forever]);
+    finishes_first([job(), note("done"), Op::Forever]);
 }
 
 #[test]
 fn every_thread_counts() {
-    finishes_first([Op::Thread(vec![Op::Busy(1_500), note("done"), Op::Forever]), Op::Forever]);
+    finishes_first([Op::Thread(vec![job(), note("done"), Op::Forever]), Op::Forever]);
 }
 
 #[test]
 fn a_worker_whose_leader_has_exited_is_judged_by_its_other_threads() {
-    finishes_first([Op::Thread(vec![Op::Busy(1_500), note("done"), Op::Forever]), Op::ExitThread]);
+    finishes_first([Op::Thread(vec![job(), note("done"), Op::Forever]), Op::ExitThread]);
 }
 
 #[test]

@@ -51,7 +51,10 @@ fn assert_silence(records: &[Record]) {
 fn a_master_killed_in_the_gap_leaves_orphans() {
     let scene = Scene::new();
     let agent = Agent::start(&scene, &Config::new(&scene).agent("ring = \"64KiB\""));
-    let first = scene.spawn("master", [worker_doing("busy", [Op::Busy(1_000), Op::Forever]), Op::Forever]);
+    let first = scene.spawn(
+        "master",
+        [worker_doing("busy", [Op::BusyUntil("job ends".into()), Op::Forever]), Op::Forever],
+    );
     let late = [gate("late"), worker("late"), Op::Forever];
     let second = scene.spawn("master", [worker("w"), Op::Forever]);
     let third = scene.spawn("master", late);
@@ -65,6 +68,7 @@ fn a_master_killed_in_the_gap_leaves_orphans() {
 
     overflow(&agent);
     second.kill();
+    scene.open_gate("job ends");
     scene.open_gate("late");
     let late = scene.proc("late");
     let (_, resynced) = go_on(&agent);

@@ -94,7 +94,11 @@ fn a_query_tells_what_was_reaped_on_which_host() {
     let mut expected = Vec::new();
     let mut shippers = Vec::new();
     for host in ["node-a", "node-b"] {
-        let config = Config::new(&stage.scene).named(host);
+        let watched = format!(
+            "[[group]]\nname = \"watched\"\nmaster.cmdline = '\\bwatched {0}$'\nidle.proof = \"asleep\"\nidle.quiet = \"100ms\"\n",
+            stage.scene.token()
+        );
+        let config = Config::new(&stage.scene).named(host).more(&watched);
         // What was there before the shipper is sent, too.
         let agent = Agent::start(&stage.scene, &config);
         let master = stage.scene.spawn("master", [worker(host), Op::Forever]);
@@ -102,6 +106,13 @@ fn a_query_tells_what_was_reaped_on_which_host() {
         agent.knows_master(&master);
         master.kill();
         agent.wait_reaped(&orphan);
+        let left_alone = format!("{host}-watched");
+        let master = stage.scene.spawn("watched", [worker(&left_alone), Op::Forever]);
+        let left_alone = stage.scene.proc(&left_alone);
+        agent.wait("master_found", &master);
+        master.kill();
+        agent.wait("spared", &left_alone);
+        left_alone.kill();
         shippers.push(Shipper::start(&stage, host, &config.log, store.port));
         expected.push(format!("{host}|g|{}|TERM|", orphan.pid()));
         agent.stop();
@@ -113,5 +124,11 @@ fn a_query_tells_what_was_reaped_on_which_host() {
     };
     wait_until("every host's records", all);
     assert_eq!(store.ask("fleet", reaped).lines().count(), expected.len());
-    store.ask("fleet", spared);
+    let told = || {
+        let said = store.ask("fleet", spared);
+        let mut rows: Vec<_> = said.lines().map(str::to_owned).collect();
+        rows.sort();
+        rows == ["node-a|watched|observe|1", "node-b|watched|observe|1"]
+    };
+    wait_until("whom the agents left alone", told);
 }

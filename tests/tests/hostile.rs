@@ -16,7 +16,7 @@ use reaper_tests::agent::{Agent, binary, is_shot, run_command, run_to_end};
 use reaper_tests::cgroup::Cgroups;
 use reaper_tests::config::Config;
 use reaper_tests::log::Record;
-use reaper_tests::process::{Proc, Signal, comes_true, wait_until};
+use reaper_tests::process::{PATIENCE, Proc, Signal, comes_true, wait_until};
 use reaper_tests::scene::Scene;
 use reaper_tests::script::{Op, exec, fork, note, worker, worker_doing};
 
@@ -224,8 +224,8 @@ fn an_agent_that_is_stopped_for_a_while() {
     let scene = Scene::new();
     let config = Config::new(&scene);
     let agent = Agent::start(&scene, &config);
-    let master = scene
-        .spawn("master", [worker("idle"), worker_doing("busy", [Op::Busy(2_500), Op::Forever]), Op::Forever]);
+    let busy = worker_doing("busy", [Op::BusyUntil("job ends".into()), Op::Forever]);
+    let master = scene.spawn("master", [worker("idle"), busy, Op::Forever]);
     agent.knows_master(&master);
     let (idle, busy) = (scene.proc("idle"), scene.proc("busy"));
     agent.process().signal(Signal::STOP);
@@ -238,7 +238,9 @@ fn an_agent_that_is_stopped_for_a_while() {
     assert!(idle.is_alive() && busy.is_alive());
     agent.process().signal(Signal::CONT);
     agent.wait_reaped(&idle);
+    agent.wait("busy", &busy);
     assert!(busy.is_alive(), "who works is left alone");
+    scene.open_gate("job ends");
     agent.wait_reaped(&busy);
     agent.assert_signalled(&[&idle, &busy]);
     agent.stop();
@@ -293,6 +295,7 @@ fn few_descriptors() {
 fn no_descriptors() {
     let scene = Scene::new();
     let run = run_command(&scene, &Config::new(&scene), &[]);
+    let mut refusals = 0;
     for limit in [4, 8, 12, 16, 20] {
         let mut limited = Command::new("prlimit");
         limited
@@ -305,7 +308,9 @@ fn no_descriptors() {
         assert_eq!(status, Some(2), "{limit} descriptors: {stderr}");
         assert!(stderr.to_lowercase().contains("too many open files"), "{limit} descriptors: {stderr}");
         assert!(!stderr.contains("panicked"), "{stderr}");
+        refusals += 1;
     }
+    assert!(refusals > 0, "it runs with four descriptors");
 }
 
 /// Status and words of one that does not get ready; `None` if it runs after all, and then it is ended.
@@ -321,10 +326,13 @@ fn run_to_end_or_ready(scene: &Scene, command: &mut Command) -> Option<(Option<i
         .spawn()
         .unwrap();
     let held = Proc::of_child(&child).unwrap();
-    comes_true(LONG, || !held.is_alive() || count(&log, "snapshot") > 0);
+    let decided = comes_true(LONG, || !held.is_alive() || count(&log, "snapshot") > 0);
     let runs = held.is_alive();
     held.signal(Signal::TERM);
+    let ended = held.wait_gone(PATIENCE);
+    held.signal(Signal::KILL);
     let status = child.wait().unwrap();
+    assert!(decided && ended, "ready or refused: {decided}, ended: {ended}");
     (!runs).then(|| (status.code(), fs::read_to_string(&errors).unwrap()))
 }
 
@@ -342,7 +350,7 @@ fn frozen(mut cgroups: Cgroups, freeze: (&str, &str), thaw: (&str, &str), is_fro
     let scene = Scene::new();
     let config = Config::new(&scene).stop("grace = \"1s\"");
     let agent = Agent::start(&scene, &config);
-    let working = worker_doing("working", [Op::Busy(2_000), Op::Forever]);
+    let working = worker_doing("working", [Op::BusyUntil("job ends".into()), Op::Forever]);
     let master = scene.spawn("master", [worker("idle"), working, Op::Forever]);
     agent.knows_master(&master);
     let (idle, working) = (scene.proc("idle"), scene.proc("working"));
@@ -360,6 +368,7 @@ fn frozen(mut cgroups: Cgroups, freeze: (&str, &str), thaw: (&str, &str), is_fro
     let forbidden = |r: &Record| is_shot(r) && (shown || r.about(&working));
     agent.assert_never(1_500, "a signal to somebody who is frozen", forbidden);
     cgroups.write(scene.token(), thaw.0, thaw.1);
+    scene.open_gate("job ends");
     for who in [&idle, &working] {
         agent.wait_reaped(who);
     }
@@ -393,8 +402,12 @@ fn little_memory() {
     }
     cgroups.write(scene.token(), limit, "64M");
     let config = Config::new(&scene).stop("max_kills = 3000").agent("log_level = \"all\"");
-    let agent = Agent::start(&scene, &config);
-    cgroups.put(agent.process(), scene.token());
+    // From its first instruction, which is the shell's.
+    let run = run_command(&scene, &config, &[]);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(cgroups.processes(scene.token()));
+    limited.arg(run.get_program()).args(run.get_args());
+    let agent = Agent::launch(&scene, &config, limited);
     let mut program: Vec<Op> = (0..500).map(|_| fork([Op::Forever])).collect();
     program.extend([worker("idle"), note("ready"), Op::Forever]);
     let master = scene.spawn("master", program);

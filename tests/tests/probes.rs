@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use reaper::core::ids::ProcKey;
 use reaper::core::input::{Exec, Exit, Fork, Input, Parent};
 use reaper::kernel::{DEFAULT_RING_BYTES, Events, Probes};
+use reaper_common::WAKE_INTERVAL_NS;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
@@ -26,6 +27,8 @@ struct Stream {
     probes: Probes,
     events: Events,
     seen: Vec<Input>,
+    /// Waits that nothing ended within a second: what came afterwards was found by looking.
+    unwoken: usize,
 }
 
 impl Stream {
@@ -37,7 +40,7 @@ impl Stream {
             probes.events().unwrap()
         };
         probes.attach().unwrap();
-        Self { runtime, probes, events, seen: Vec::new() }
+        Self { runtime, probes, events, seen: Vec::new(), unwoken: 0 }
     }
 
     /// The first input that `find` accepts, waiting for it.
@@ -52,8 +55,9 @@ impl Stream {
             assert!(Instant::now() < deadline, "no {what} after {looked_at} inputs");
             let events = &mut self.events;
             let woken = async { timeout(Duration::from_secs(1), events.readable()).await };
-            if let Ok(ready) = self.runtime.block_on(woken) {
-                ready.unwrap();
+            match self.runtime.block_on(woken) {
+                Ok(ready) => ready.unwrap(),
+                Err(_) => self.unwoken += 1,
             }
             let seen = &mut self.seen;
             self.events.drain(|input| seen.push(input));
@@ -543,7 +547,7 @@ fn a_full_ring_is_told_about_once() {
 #[test]
 fn an_exit_that_orphans_wakes_at_once_and_others_do_soon() {
     let mut stream = Stream::open(DEFAULT_RING_BYTES);
-    let mut worst = [Duration::ZERO; 2];
+    let (mut worst, mut best) = ([Duration::ZERO; 2], [Duration::MAX; 2]);
     for round in 0..20 {
         let orphaning = round % 2 == 0;
         let child = fork(|| {
@@ -559,10 +563,13 @@ fn an_exit_that_orphans_wakes_at_once_and_others_do_soon() {
         let started = Instant::now();
         let key = stream.fork_of(child).child;
         stream.exit_of(key);
-        worst[usize::from(orphaning)] = worst[usize::from(orphaning)].max(started.elapsed());
+        let (which, took) = (usize::from(orphaning), started.elapsed());
+        (worst[which], best[which]) = (worst[which].max(took), best[which].min(took));
     }
     println!("worst from wait(2) to the input: {:?} if it orphans, else {:?}", worst[1], worst[0]);
-    assert!(worst[0] < Duration::from_millis(60));
+    assert_eq!(stream.unwoken, 0, "nobody is left asleep with news");
+    // Of ten, since the machine may be doing something else: without the wake-up it is this late every time.
+    assert!(best[1] < Duration::from_nanos(WAKE_INTERVAL_NS), "{best:?}");
 }
 
 #[test]
@@ -587,5 +594,5 @@ fn an_empty_drain_does_not_put_off_the_second_look() {
         worst = worst.max(started.elapsed());
     }
     println!("worst from wait(2) to the input: {worst:?}");
-    assert!(worst < Duration::from_millis(250));
+    assert_eq!(stream.unwoken, 0, "the second look never comes");
 }

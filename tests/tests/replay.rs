@@ -28,7 +28,7 @@ fn replay(scene: &Scene, log: &Path, config: &Path, args: &[&str]) -> Outcome {
 
 /// An idle, a busy and a twin worker lose their master, and another group of processes does not.
 fn play(scene: &Scene, agent: &Agent) {
-    let busy = worker_doing("busy", [Op::Busy(1_500), Op::Forever]);
+    let busy = worker_doing("busy", [Op::BusyUntil("job ends".into()), Op::Forever]);
     let master = scene.spawn("master", [worker("idle"), busy, twin("twin"), Op::Forever]);
     let other = scene.spawn("master", [worker("other"), Op::Forever]);
     let orphans = [scene.proc("idle"), scene.proc("busy"), scene.proc("twin")];
@@ -36,6 +36,8 @@ fn play(scene: &Scene, agent: &Agent) {
     agent.knows_master(&master);
     agent.knows_master(&other);
     master.kill();
+    agent.wait("busy", &orphans[1]);
+    scene.open_gate("job ends");
     for orphan in &orphans {
         agent.wait_reaped(orphan);
     }

@@ -11,7 +11,7 @@ use reaper_tests::agent::{Agent, Outcome, binary, run_to_end};
 use reaper_tests::config::Config;
 use reaper_tests::process::{PATIENCE, Proc, TICK_NS, wait_until};
 use reaper_tests::scene::Scene;
-use reaper_tests::script::{Op, note, worker, worker_doing};
+use reaper_tests::script::{Op, exec, fork, note, worker, worker_doing};
 use serde_json::Value;
 
 /// How long a command may take on a busy machine.
@@ -49,7 +49,7 @@ impl Stage {
     fn shows(&self, args: &[&str]) -> String {
         let outcome = self.run(args);
         assert_eq!(outcome.status.code(), Some(0), "{outcome:#?}");
-        assert!(!outcome.stdout.contains('\u{1b}'), "NO_COLOR: {outcome:#?}");
+        assert!(!outcome.stdout.contains('\u{1b}'), "into a file: {outcome:#?}");
         outcome.stdout
     }
 
@@ -239,7 +239,8 @@ fn hostile_names_are_shown_escaped() {
     let stage = Stage::new(Config::observe);
     let role = "other \u{1b}[2J\u{1b}]0;owned\u{7}\n\u{202e}gnp.\u{200b}\u{9b}31m";
     let hostile = [Op::Comm("\u{1b}[31m\n\u{202e}".into()), note("hostile"), Op::Forever];
-    let master = stage.scene.spawn("master", [worker_doing("w", hostile), Op::Forever]);
+    let hostile = fork([exec("worker \u{1b}[2J\u{202e}", hostile)]);
+    let master = stage.scene.spawn("master", [hostile, Op::Forever]);
     let w = stage.scene.proc("hostile");
     stage.agent.knows_master(&master);
     let other = stage.scene.spawn(role, [note("other"), Op::Forever]);
@@ -251,7 +252,15 @@ fn hostile_names_are_shown_escaped() {
         let words = r"other \x1b[2J\x1b]0;owned\x07\n\u{202e}gnp.\u{200b}\u{9b}31m";
         text.lines().any(|l| l.contains(&pid) && l.contains(words))
     });
-    for shown in [&text, &told, &stage.shows(&["orphans"])] {
+    // Its worker's own words, as soon as it is an orphan.
+    master.kill();
+    stage.agent.wait("orphaned", &w);
+    let orphans = stage.shows(&["orphans"]);
+    assert!(
+        orphans.contains(&w.pid().to_string()) && orphans.contains(r"worker \x1b[2J\u{202e}"),
+        "{orphans}"
+    );
+    for shown in [&text, &told, &orphans] {
         let bad = |c: char| c != '\n' && (c.is_control() || ['\u{202e}', '\u{200b}'].contains(&c));
         assert!(!shown.contains(bad), "{shown:?}");
     }

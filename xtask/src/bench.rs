@@ -8,10 +8,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use clap::Parser as _;
 
 mod core;
 
-use crate::{build, run::as_root, setup, sh};
+use crate::{
+    build,
+    run::{as_root, rooted},
+    setup, sh,
+};
 
 /// A program that does nothing, for the cost of starting one.
 const NOTHING: &str = "fn main() {}\n";
@@ -22,7 +27,8 @@ const OTHERS: [(&str, &str); 3] =
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Names of benchmarks, `--all`, `--rounds N`, `--short`; without any they are listed. `core [--save]` stands by itself.
+    /// Names of benchmarks, `--all`, `--rounds N`, `--short`, `--json`, `--out FOLDER`; without any they are listed. `core [--save]
+    /// [--json]` stands by itself.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<OsString>,
 }
@@ -30,7 +36,7 @@ pub(crate) struct Args {
 /// Builds the agent and the benchmarks, optimised, and runs them; their exit status is this task's.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.args.first().is_some_and(|arg| arg == "core") {
-        return core::run(args.args.iter().any(|arg| arg == "--save"));
+        return core::run(&core::Args::parse_from(&args.args));
     }
     let root = as_root()?;
     let toolchain = setup::ensure()?;
@@ -45,14 +51,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         install_others();
     }
     let bench = folder.join("bench");
-    let mut command = match root.split_first() {
-        None => Command::new(&bench),
-        Some((program, options)) => {
-            let mut command = Command::new(program);
-            command.args(options).arg(&bench);
-            command
-        }
-    };
+    let mut command = rooted(root, &bench);
     command.current_dir(sh::root()).args(&args.args).env("REAPER_BIN", agent);
     let status = command.status().with_context(|| format!("cannot start {}", bench.display()))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -41,8 +41,7 @@ pub(crate) fn agent(toolchain: &Toolchain, profile: Profile) -> Result<PathBuf> 
     cargo.args(["build", "--package", "reaper-userspace"]).args(profile.args());
     toolchain.apply(&mut cargo);
     sh::run(&mut cargo)?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    Ok(sh::root().join(target).join(profile.folder()).join("reaper"))
+    Ok(sh::target().join(profile.folder()).join("reaper"))
 }
 
 impl Profile {

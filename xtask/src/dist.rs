@@ -41,7 +41,7 @@ pub(crate) struct Args {
 
 /// Makes all of it anew, and says what it has made.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let work = Work { epoch: epoch()?, out: empty(&target().join("dist"))? };
+    let work = Work { epoch: epoch()?, out: sh::empty(&sh::target().join("dist"))? };
     // First what is quick to find fault with, and what may not be had.
     manifests::check()?;
     let machine = args.test.then(vm::package::prepare).transpose()?;
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let files = sums(&work)?;
     if let Some(machine) = machine {
-        let upgrade = Work { epoch: work.epoch.clone(), out: empty(&target().join("dist-upgrade"))? };
+        let upgrade = Work { epoch: work.epoch.clone(), out: sh::empty(&sh::target().join("dist-upgrade"))? };
         vm::package::test(&machine, &package, &deb::build(&binary, &upgrade, deb::NEXT)?)?;
     }
     for file in files {
@@ -91,11 +91,6 @@ impl Work {
     }
 }
 
-/// Where cargo builds.
-fn target() -> PathBuf {
-    sh::root().join(env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from))
-}
-
 /// The time of the commit, unless the environment gives another.
 fn epoch() -> Result<String> {
     if let Ok(given) = env::var(EPOCH_ENV) {
@@ -106,29 +101,6 @@ fn epoch() -> Result<String> {
         "git does not tell the time of the commit: in a source archive, set {EPOCH_ENV} (seconds since 1970)"
     ))?;
     Ok(time.trim().to_owned())
-}
-
-/// Removes what is there and makes the folder anew.
-fn empty(folder: &Path) -> Result<PathBuf> {
-    if folder.exists() {
-        fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
-    }
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    Ok(folder.to_owned())
-}
-
-/// One of cargo's programs in exactly this version, installed below `target`: what a person has is left alone.
-fn tool(name: &str, version: &str) -> Result<PathBuf> {
-    let place = target().join("tools").join(format!("{name}-{version}"));
-    let program = place.join("bin").join(name);
-    if !program.exists() {
-        eprintln!("dist: installing {name} {version} below target: this takes a few minutes, once");
-        let mut cargo = sh::cargo();
-        cargo.args(["install", &format!("{name}@{version}"), "--locked", "--root"]).arg(&place);
-        // Not this project's toolchain for the programs, nor its flags.
-        sh::run(&mut cargo)?;
-    }
-    Ok(program)
 }
 
 /// Writes the checksums, which `sha256sum --check` reads. Returns every file in the folder.

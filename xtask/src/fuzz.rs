@@ -65,7 +65,7 @@ fn targets() -> Result<Vec<String>> {
 /// Whether it held for so many seconds.
 fn fuzz(target: &str, seconds: u64) -> Result<bool> {
     let binary = build(target)?;
-    let work = sh::root().join("target/fuzz");
+    let work = work();
     let (grown, found) = (work.join("corpus").join(target), work.join("found").join(target));
     for folder in [&grown, &found] {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -101,15 +101,10 @@ fn build(target: &str) -> Result<PathBuf> {
     };
     let mut command = Command::new(program);
     command.current_dir(sh::root()).args(["fuzz", "build", "--sanitizer", "none"]);
-    command.args([
-        "--features",
-        "libfuzzer",
-        "--fuzz-dir",
-        "tests/fuzz",
-        "--target-dir",
-        "target/fuzz",
-        target,
-    ]);
+    command
+        .args(["--features", "libfuzzer", "--fuzz-dir", "tests/fuzz", "--target-dir"])
+        .arg(work())
+        .arg(target);
     // Otherwise as for a release, which takes minutes to build with branches that are counted.
     command.envs([("CARGO_PROFILE_RELEASE_LTO", "off"), ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")]);
     // Nothing is loaded into the kernel: the agent's programs need not be compiled.
@@ -117,7 +112,12 @@ fn build(target: &str) -> Result<PathBuf> {
     sh::run(&mut command)?;
     let host = sh::ask("rustc", ["-vV"]).context("rustc does not say which host this is")?;
     let host = host.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
-    Ok(sh::root().join("target/fuzz").join(host).join("release").join(target))
+    Ok(work().join(host).join("release").join(target))
+}
+
+/// Where it is built, and what is found is kept.
+fn work() -> PathBuf {
+    sh::target().join("fuzz")
 }
 
 fn folder() -> PathBuf {

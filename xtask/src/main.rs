@@ -71,7 +71,7 @@ fn main() -> ExitCode {
         Task::Vm(args) => vm::run(&args),
         Task::Soak(args) => soak::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
-        Task::Pictures => drill::run_program("pictures", &[], build::Profile::Debug),
+        Task::Pictures => run::program("pictures", &[], build::Profile::Debug),
         Task::Dist(args) => dist::run(&args),
         Task::Lint => lint::run(),
         Task::Tidy => tidy::run(),

@@ -3,7 +3,7 @@
 use std::{
     env,
     ffi::OsStr,
-    io,
+    fs, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -20,6 +20,34 @@ pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     command
+}
+
+/// Where cargo builds.
+pub(crate) fn target() -> PathBuf {
+    root().join(env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from))
+}
+
+/// Removes what is there and makes the folder anew.
+pub(crate) fn empty(folder: &Path) -> Result<PathBuf> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder.to_owned())
+}
+
+/// One of cargo's programs in exactly this version, installed below [`target`]: what a person has is left alone.
+pub(crate) fn tool(name: &str, version: &str) -> Result<PathBuf> {
+    let place = target().join("tools").join(format!("{name}-{version}"));
+    let program = place.join("bin").join(name);
+    if !program.exists() {
+        eprintln!("installing {name} {version} below target: this takes a few minutes, once");
+        let mut cargo = cargo();
+        cargo.args(["install", &format!("{name}@{version}"), "--locked", "--root"]).arg(&place);
+        // Not this project's toolchain for the programs, nor its flags.
+        run(&mut cargo)?;
+    }
+    Ok(program)
 }
 
 /// Where `cargo install` puts programs.

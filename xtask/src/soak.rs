@@ -2,9 +2,9 @@
 
 use std::{ffi::OsString, process::ExitCode};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use crate::{build, run::as_root, setup, sh};
+use crate::{build, run};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -15,15 +15,5 @@ pub(crate) struct Args {
 
 /// Builds the agent and runs the soak; its exit status is this task's.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let root = as_root()?;
-    let toolchain = setup::ensure()?;
-    build::agent(&toolchain, build::Profile::Debug)?;
-    let mut cargo = sh::cargo();
-    if !root.is_empty() {
-        cargo.arg("--config").arg(format!("target.'cfg(unix)'.runner = {root:?}"));
-    }
-    cargo.args(["run", "--quiet", "--package", "reaper-tests", "--bin", "soak", "--"]).args(&args.args);
-    toolchain.apply(&mut cargo);
-    let status = cargo.status().context("cannot start cargo")?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    run::program("soak", &args.args, build::Profile::Debug)
 }

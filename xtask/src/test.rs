@@ -16,7 +16,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{build, run::as_root, setup, sh, vm};
+use crate::{
+    build,
+    run::{as_root, rooted, runner},
+    setup, sh, vm,
+};
 
 /// What agents have pinned in the kernel, by the names of their state directories, stays attached without a process.
 const PINS: &str = "/sys/fs/bpf";
@@ -31,7 +35,7 @@ pub(crate) struct Args {
     fast: bool,
     /// Only the tests whose name contains this.
     filter: Option<String>,
-    /// Only the core's properties, for so many steps with a whole stream of events and as many with a lossy one.
+    /// Only the core's properties, for so many steps with each of three streams: whole, lossy, and of agents that come and go.
     #[arg(long, conflicts_with_all = ["fast", "filter"])]
     steps: Option<u64>,
     /// Where a run of `--steps` begins, to go through one again.
@@ -57,9 +61,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         build::agent(&toolchain, build::Profile::Debug)?;
         let mut kernel = sh::cargo();
         kernel.env("TMPDIR", room.path());
-        if !root.is_empty() {
-            kernel.arg("--config").arg(format!("target.'cfg(unix)'.runner = {root:?}"));
-        }
+        runner(&mut kernel, root);
         kernel.args(["test", "--no-fail-fast", "--package", "reaper-tests"]).args(&args.filter);
         toolchain.apply(&mut kernel);
         parts.push(("kernel", part(&mut kernel, &[KERNEL_TEST_THREADS])?));
@@ -109,10 +111,11 @@ impl Room {
 
     /// An agent of root's trusts no file in anybody else's directory.
     fn give_to_root(&self, as_root: &[&str]) -> Result<()> {
-        let Some((program, options)) = as_root.split_first() else { return Ok(()) };
-        let mut chown = Command::new(program);
-        let status = chown.args(options).args(["chown", "root"]).arg(&self.0).status();
-        let status = status.with_context(|| format!("cannot start {program}"))?;
+        if as_root.is_empty() {
+            return Ok(());
+        }
+        let status = rooted(as_root, "chown").arg("root").arg(&self.0).status();
+        let status = status.context("cannot start chown as root")?;
         ensure!(status.success(), "cannot give {} to root: {status}", self.0.display());
         Ok(())
     }
@@ -131,8 +134,8 @@ impl Drop for Room {
     fn drop(&mut self) {
         // Workers whose masters were killed on purpose leave something, and it is root's.
         let by_root = || {
-            let (program, options) = as_root().ok()?.split_first()?;
-            Command::new(program).args(options).args(["rm", "-r", "--"]).arg(&self.0).status().ok()
+            let root = as_root().ok()?;
+            rooted(root, "rm").args(["-r", "--"]).arg(&self.0).status().ok()
         };
         let removed = fs::remove_dir_all(&self.0).is_ok() || by_root().is_some_and(|status| status.success());
         // On stderr: the counts are the last line of stdout.

@@ -181,8 +181,7 @@ fn matrix(plan: &Plan, kernels: &[Which], root: &[&str]) -> Result<Vec<Report>> 
 
 /// Where everything is kept that need not be made anew.
 fn folder() -> Result<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    let folder = sh::root().join(target).join("vm");
+    let folder = sh::target().join("vm");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     Ok(folder)
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::config::{Config, Diagnostic};
 use crate::core::ids::Ns;
 use crate::core::rules::{Group, Mode, Signal, When};
-use crate::output::OutputFormat;
+use crate::output::{OutputFormat, escape_path};
 use crate::trust;
 
 /// Where the installed configuration is.
@@ -90,7 +90,7 @@ fn human(
         writeln!(out, "{error}")?;
     }
     let Some(config) = config else {
-        return writeln!(out, "{}: {}", file.display(), count(errors.len(), "error"));
+        return writeln!(out, "{}: {}", escape_path(file), count(errors.len(), "error"));
     };
     for warning in &config.warnings {
         let Diagnostic { file, at, message } = warning;
@@ -101,7 +101,7 @@ fn human(
     writeln!(
         out,
         "{}: ok, {}, {}",
-        file.display(),
+        escape_path(file),
         count(groups.len(), "group"),
         count(config.warnings.len(), "warning")
     )?;

@@ -14,7 +14,7 @@ use crate::core::records::Verdict;
 use crate::core::rules::Mode;
 use crate::core::view::words::span;
 use crate::core::view::{Ancestor, Explanation};
-use crate::output::Terminal;
+use crate::output::{Terminal, escape};
 
 /// Arguments of `reaper explain`.
 #[derive(Args, Clone, Debug, Default)]
@@ -41,7 +41,7 @@ pub fn run(args: &ExplainArgs, to: &mut Terminal<'_>) -> anyhow::Result<ExitCode
     let line = match args.reach.ask(&Request::Explain { pid }) {
         Ok(lines) => lines.into_iter().next(),
         Err(nobody) if is_nobody(&nobody) => {
-            writeln!(to.err, "-- from /proc, not from an agent: {nobody}")?;
+            writeln!(to.err, "-- from /proc, not from an agent: {}", escape(&nobody.to_string()))?;
             let core = from_proc::core(args.reach.config()?)?;
             let known = core.explain(clock::now(), pid);
             known

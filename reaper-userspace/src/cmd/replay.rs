@@ -16,7 +16,7 @@ use crate::core::ids::Ns;
 use crate::core::records::Record;
 use crate::core::rules::{Mode, Rules};
 use crate::event_log::{Line, Reader, line};
-use crate::output::{OutputFormat, escape};
+use crate::output::{OutputFormat, escape, escape_path};
 use crate::recording::{Broken, Recording, is_recording};
 use crate::replay::{Replayed, Script, Summary, compare, replay};
 
@@ -100,7 +100,7 @@ fn read(args: &ReplayArgs, rules: &Rules, sink: &mut Sink<'_>) -> anyhow::Result
         writeln!(
             sink.err,
             "reaper: {}: {unknown} records of kinds or shapes that this version does not know are left out",
-            args.log.display()
+            escape_path(&args.log)
         )?;
     }
     tell_skipped(&reader, sink.err)?;
@@ -116,7 +116,7 @@ fn read(args: &ReplayArgs, rules: &Rules, sink: &mut Sink<'_>) -> anyhow::Result
 pub(super) fn tell_skipped(reader: &Reader, err: &mut dyn Write) -> std::io::Result<()> {
     let skipped = reader.skipped();
     for place in reader.places() {
-        writeln!(err, "reaper: {}:{}: no record, left out", place.file.display(), place.line)?;
+        writeln!(err, "reaper: {}:{}: no record, left out", escape_path(&place.file), place.line)?;
     }
     if skipped.foreign + skipped.torn > 0 {
         let (foreign, torn) = (skipped.foreign, skipped.torn);
@@ -127,13 +127,13 @@ pub(super) fn tell_skipped(reader: &Reader, err: &mut dyn Write) -> std::io::Res
 
 fn tell_broken(file: &Path, broken: &[Broken], err: &mut dyn Write) -> std::io::Result<()> {
     for Broken { line, why } in broken.iter().take(TOLD) {
-        writeln!(err, "reaper: {}:{line}: left out: {}", file.display(), escape(why))?;
+        writeln!(err, "reaper: {}:{line}: left out: {}", escape_path(file), escape(why))?;
     }
     if !broken.is_empty() {
         writeln!(
             err,
             "reaper: {}: {} lines left out; a core that misses an input may decide otherwise",
-            file.display(),
+            escape_path(file),
             broken.len()
         )?;
     }

@@ -22,6 +22,7 @@ use super::replay::tell_skipped;
 use super::tail::parse_since;
 use crate::core::records::Record;
 use crate::event_log::Reader;
+use crate::output::escape_path;
 use model::Model;
 
 /// Arguments of `reaper report`.
@@ -66,7 +67,7 @@ pub fn run(
     }
     replace(&args.out, page.as_bytes())
         .with_context(|| format!("cannot write the page {}", args.out.display()))?;
-    writeln!(err, "reaper: {}: {} records", args.out.display(), model.records)?;
+    writeln!(err, "reaper: {}: {} records", escape_path(&args.out), model.records)?;
     Ok(ExitCode::SUCCESS)
 }
 

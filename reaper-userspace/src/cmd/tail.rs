@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::event_log::reader::Skipped;
 use crate::event_log::{KINDS, Line, Reader};
-use crate::output::{OutputFormat, is_broken_pipe};
+use crate::output::{OutputFormat, escape_path, is_broken_pipe};
 
 /// How many records `-f` shows of what was before.
 const LAST: usize = 10;
@@ -111,7 +111,7 @@ fn tail(args: &TailArgs, default_log: PathBuf, sink: &mut Sink<'_>) -> anyhow::R
             writeln!(
                 sink.err,
                 "reaper: {}: lines skipped: {foreign} that are no records, {torn} cut short",
-                file.display()
+                escape_path(&file)
             )?;
             told = skipped;
         }

@@ -10,7 +10,7 @@ use super::from_proc;
 use super::reach::{Reach, is_nobody};
 use crate::agent::protocol::{self, PROC, Request};
 use crate::core::view::{Row, Which};
-use crate::output::Terminal;
+use crate::output::{Terminal, escape};
 
 /// Arguments of `reaper tree`.
 #[derive(Args, Clone, Debug, Default)]
@@ -48,7 +48,7 @@ pub fn run(args: &TreeArgs, to: &mut Terminal<'_>) -> anyhow::Result<ExitCode> {
                     to.out.write_all(&protocol::line(PROC, row)?)?;
                 }
             } else {
-                writeln!(to.err, "-- from /proc, not from an agent: {nobody}")?;
+                writeln!(to.err, "-- from /proc, not from an agent: {}", escape(&nobody.to_string()))?;
                 show(&rows, &which, to)?;
             }
         }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::output::is_printable;
 use crate::trust::Distrust;
 
 /// One error or warning about a configuration.
@@ -110,10 +111,10 @@ impl std::error::Error for ConfigErrors {}
 fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
-            out.extend(c.escape_default());
-        } else {
+        if is_printable(c) {
             out.push(c);
+        } else {
+            out.extend(c.escape_default());
         }
     }
     out

@@ -19,6 +19,7 @@ use super::lineage::code_and_signal;
 use super::membership::{GroupId, Reign};
 use super::orphan::{Orphan, Phase, Progress};
 use super::records::{Event, ProcView};
+use super::reload::{Patterns, Succession};
 use super::rules::{Group, Matcher, Signal};
 use super::schedule::Timer;
 use super::tree::{Known, NodeId};
@@ -189,16 +190,17 @@ impl Core {
     pub(super) fn recall(&mut self, now: Ns) {
         let Some(remembered) = self.remembered.take() else { return };
         let Remembered { births, memory, unwatched_since } = *remembered;
-        let same_masters: Vec<Option<GroupId>> =
-            memory.groups.iter().map(|g| self.group_with(g, false)).collect();
-        let same_workers: Vec<Option<GroupId>> =
-            memory.groups.iter().map(|g| self.group_with(g, true)).collect();
-        let to = |groups: &[Option<GroupId>], old: usize| groups.get(old).copied().flatten();
+        let patterns = memory.groups.iter().map(|group| Patterns {
+            name: &group.name,
+            master: &group.master,
+            worker: group.worker.as_deref(),
+        });
+        let next = Succession::of(patterns, &self.rules.groups);
         let known = Known {
             masters: memory
                 .masters
                 .iter()
-                .filter(|m| to(&same_masters, m.group).is_some())
+                .filter(|m| next.masters(m.group).is_some())
                 .map(|m| m.key)
                 .collect(),
             left: memory.left.iter().copied().collect(),
@@ -206,7 +208,7 @@ impl Core {
         };
         let tombstones = self.tree.recall(&births, &known);
         for master in memory.masters {
-            if let Some(group) = to(&same_masters, master.group) {
+            if let Some(group) = next.masters(master.group) {
                 self.recall_master(group, master, &tombstones);
             }
         }
@@ -218,11 +220,12 @@ impl Core {
             }
         }
         for orphan in memory.orphans {
-            let groups: Vec<GroupId> = orphan.groups.iter().filter_map(|&g| to(&same_workers, g)).collect();
-            self.recall_orphan(now, orphan, groups, &same_workers);
+            let groups: Vec<GroupId> = orphan.groups.iter().filter_map(|&g| next.workers(g)).collect();
+            let acted = next.workers(orphan.acting);
+            self.recall_orphan(now, orphan, groups, acted);
         }
         for (old, group) in memory.groups.into_iter().enumerate() {
-            if let Some(g) = to(&same_masters, old) {
+            if let Some(g) = next.masters(old) {
                 group.kills.into_iter().for_each(|at| self.groups[g].breaker.count(at));
             }
         }
@@ -249,14 +252,8 @@ impl Core {
         }
     }
 
-    fn recall_orphan(
-        &mut self,
-        now: Ns,
-        orphan: OrphanMemory,
-        groups: Vec<GroupId>,
-        same: &[Option<GroupId>],
-    ) {
-        let OrphanMemory { key, acting, progress, proc, .. } = orphan;
+    fn recall_orphan(&mut self, now: Ns, orphan: OrphanMemory, groups: Vec<GroupId>, acted: Option<GroupId>) {
+        let OrphanMemory { key, progress, proc, .. } = orphan;
         if groups.is_empty() {
             // Whatever becomes of it, what the agent has sent is not sent again.
             if let Some(signal) = progress.signalled.filter(|_| self.tree.find(key).is_some()) {
@@ -266,7 +263,7 @@ impl Core {
         }
         let group = self.acting_group(&groups);
         let mut resumed = Orphan::resumed(key, group, progress);
-        if same.get(acting).copied().flatten() != Some(group) {
+        if acted != Some(group) {
             resumed = resumed.passed_to(group, &self.rules.groups[group].stop);
         }
         resumed.groups = groups;
@@ -317,14 +314,5 @@ impl Core {
             self.record(at, Event::MasterLost { group, proc, workers, code, signal, namespace_died: false });
         }
         self.remember();
-    }
-
-    /// The group of now that has the same patterns.
-    fn group_with(&self, memory: &GroupMemory, workers: bool) -> Option<GroupId> {
-        self.rules.groups.iter().position(|group| {
-            group.name == memory.name
-                && group.master.source() == memory.master
-                && (!workers || group.worker.as_ref().map(Matcher::source) == memory.worker)
-        })
     }
 }

@@ -25,6 +25,7 @@ pub mod memory;
 pub mod orphan;
 mod parting;
 pub mod records;
+mod reload;
 pub mod rules;
 pub mod sample;
 pub mod schedule;

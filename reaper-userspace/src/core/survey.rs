@@ -1,24 +1,20 @@
-//! Looking at every process at once: after a dump, and when the configuration changes.
+//! Looking at every process at once: after a dump, and when the configuration has changed.
 //!
 //! Nobody is judged before everybody has been looked at: whether a process is a stray depends on whether somebody
 //! above it is a master.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
+use super::Core;
 use super::bereaved::{Bereaved, DETACH_WITHIN, Lost};
-use super::breaker::Breaker;
 use super::effect::Effect;
 use super::fates::Loss;
 use super::ids::{Ns, ProcKey};
-use super::input::{Armed, Identified, Identity};
-use super::likeness::Likenesses;
+use super::input::{Identified, Identity};
 use super::membership::GroupId;
 use super::records::{Event, SparedBecause};
-use super::rules::Rules;
 use super::schedule::Timer;
 use super::tree::NodeId;
-use super::{Core, GroupState, View};
 
 /// Who has been asked about and what came back.
 #[derive(Debug, Default)]
@@ -72,100 +68,6 @@ impl Core {
             self.finish_survey(now, seen);
         }
         true
-    }
-
-    pub(super) fn on_configured(&mut self, at: Ns, rules: Arc<Rules>, armed: &[Armed], broken: &[String]) {
-        let old_rules = std::mem::replace(&mut self.rules, rules);
-        let old_states = std::mem::take(&mut self.groups);
-        let index: BTreeMap<&str, GroupId> =
-            self.rules.groups.iter().enumerate().map(|(g, group)| (group.name.as_str(), g)).collect();
-        let source = |m: Option<&super::rules::Matcher>| m.map(super::rules::Matcher::source);
-        let named = |old: GroupId| index.get(old_rules.groups[old].name.as_str()).copied();
-        // With another master pattern it is another group of the same name: nobody was its master so far, nobody is its
-        // worker, and it is not armed. A typo must not orphan a fleet.
-        let same_masters = |old: GroupId| {
-            let same = |new: &GroupId| {
-                self.rules.groups[*new].master.source() == old_rules.groups[old].master.source()
-            };
-            named(old).filter(same)
-        };
-        // With another worker pattern it is decided anew who is an orphan.
-        let same_workers = |old: GroupId| {
-            let (before, now) = (&old_rules.groups[old], &self.rules.groups);
-            same_masters(old)
-                .filter(|&new| source(now[new].worker.as_ref()) == source(before.worker.as_ref()))
-        };
-        let mut states: Vec<GroupState> = self.rules.groups.iter().map(|_| GroupState::default()).collect();
-        let mut closed = Vec::new();
-        for (old, mut state) in old_states.into_iter().enumerate() {
-            let Some(new) = named(old) else { continue };
-            closed.extend(state.breaker.close().map(|kills| (new, kills)));
-            let same = same_masters(old).is_some();
-            let likenesses = if same { state.likenesses } else { Likenesses::default() };
-            states[new] = GroupState { armed: state.armed && same, likenesses, overlap_said: false, ..state };
-        }
-        for (group, state) in self.rules.groups.iter().zip(&mut states) {
-            for earlier in armed.iter().filter(|earlier| earlier.group == group.name) {
-                state.armed = true;
-                state.likenesses.merge(&earlier.likenesses);
-            }
-            if broken.contains(&group.name) {
-                state.breaker = Breaker::opened();
-            }
-        }
-        self.members.renumber(same_masters);
-        self.parted.clear();
-        let mut asked = Vec::new();
-        let orphans = std::mem::take(&mut self.orphans);
-        for (key, mut orphan) in orphans {
-            let acted = same_workers(orphan.group);
-            orphan.groups = orphan.groups.iter().filter_map(|&g| same_workers(g)).collect();
-            if !orphan.groups.is_empty() {
-                let group = self.acting_group(&orphan.groups);
-                if acted != Some(group) {
-                    orphan = orphan.passed_to(group, &self.rules.groups[group].stop);
-                }
-                orphan.group = group;
-                orphan.reconsider();
-                // What is to be seen of it may be another thing now.
-                if std::mem::take(&mut orphan.watched) {
-                    self.effects.push_back(Effect::Unwatch(key));
-                }
-                self.orphans.insert(key, orphan);
-                self.schedule.set(Timer::Orphan(key), at);
-            } else {
-                self.schedule.cancel(Timer::Orphan(key));
-                if orphan.watched {
-                    self.effects.push_back(Effect::Unwatch(key));
-                }
-                // Whatever becomes of it, what the agent has sent is not sent again.
-                asked.extend(orphan.signalled.map(|signal| (key, signal)));
-            }
-        }
-        let mut bereaved = std::mem::take(&mut self.bereaved);
-        for bereaved in bereaved.values_mut() {
-            let losses = std::mem::take(&mut bereaved.losses);
-            bereaved.losses =
-                losses.into_iter().filter_map(|(g, lost)| Some((same_masters(g)?, lost))).collect();
-        }
-        self.bereaved = bereaved;
-        for (key, signal) in asked {
-            self.asked.entry(key).or_default().insert(signal.0, self.agent);
-        }
-        self.groups = states;
-        // What counts as a stop signal may be another one now.
-        for key in self.orphans.keys().copied().collect::<Vec<_>>() {
-            self.resume_draining(at, key);
-        }
-        for (g, kills) in closed {
-            let (group, window) = (self.group_name(g), self.window(g));
-            self.record(at, Event::BreakerClosed { group, kills, window });
-        }
-        // Whoever is a master or an orphan of which group may have changed.
-        self.remember();
-        if self.view == View::Clear {
-            self.begin_survey();
-        }
     }
 
     fn finish_survey(&mut self, now: Ns, seen: BTreeMap<(Ns, ProcKey), Identity>) {

@@ -229,8 +229,8 @@ impl Tree {
             match adopter {
                 Some(adopter) => self.attach(child, adopter),
                 None if exit.adopter == Parent::NamespaceDies || exit.adopter == Parent::None => {}
-                // Pid 1 would adopt them, and is dead already.
-                None if self[node].is_doomed() => {}
+                // Pid 1 would adopt them, and is dead already; but nobody says who adopts whom where a walk was too long.
+                None if self[node].is_doomed() && exit.adopter != Parent::Unknown => {}
                 None => self.unsettle(child),
             }
         }

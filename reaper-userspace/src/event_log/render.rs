@@ -254,19 +254,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn every_kind_in_words() {
-        let group = || "horizon".to_owned();
-        let code = Some(137);
-        let lost = |workers, code, signal: Option<&str>, namespace_died| Event::MasterLost {
-            group: group(),
-            proc: proc(8, "php"),
-            workers,
-            code,
-            signal: signal.map(str::to_owned),
-            namespace_died,
-        };
-        let events = [
+    /// One of each kind that tells of the agent's beginning and end.
+    fn about_the_agent() -> [Event; 5] {
+        [
             Event::AgentStarted {
                 version: "0.1.0".into(),
                 kernel: "6.12.1".into(),
@@ -281,10 +271,26 @@ mod tests {
             },
             Event::ConfigLoaded {
                 file: "/etc/reaper/reaper.toml".into(),
-                groups: vec![group(), "web".into()],
+                groups: vec!["horizon".into(), "web".into()],
             },
             Event::ConfigRejected { file: "r.toml".into(), errors: vec!["1:2: no".into(), "3:4: no".into()] },
             Event::Snapshot { processes: 1, took_us: 412 },
+        ]
+    }
+
+    /// One of each other kind, and of those that are told in several ways one of each.
+    fn about_processes() -> Vec<Event> {
+        let group = || "horizon".to_owned();
+        let code = Some(137);
+        let lost = |workers, code, signal: Option<&str>, namespace_died| Event::MasterLost {
+            group: group(),
+            proc: proc(8, "php"),
+            workers,
+            code,
+            signal: signal.map(str::to_owned),
+            namespace_died,
+        };
+        vec![
             Event::Fork { proc: proc(8, "php"), parent: proc(7, "sh") },
             Event::Exec { proc: proc(8, "php"), parent: proc(7, "sh") },
             Event::Exit {
@@ -343,8 +349,13 @@ mod tests {
             Event::EventsLost { count: 2 },
             Event::Resynced { added: 1, removed: 2, took_us: 1_999 },
             Event::Error { what: "cannot read /proc/10/stat".into(), proc: Some(proc(10, "php")) },
-        ];
-        let shown: String = events.into_iter().map(|event| show(event, false)).collect();
+        ]
+    }
+
+    #[test]
+    fn every_kind_in_words() {
+        let shown: String =
+            about_the_agent().into_iter().chain(about_processes()).map(|event| show(event, false)).collect();
         expect![[r#"
             12:00:01.123 agent_started   reaper 0.1.0 on Linux 6.12.1, built in: observe
             12:00:01.123 agent_stopped   reaper 0.1.0

@@ -110,6 +110,8 @@ pub struct Kernel {
     news: Vec<News>,
     /// Whoever sends signals for reaper.
     pub agent: Who,
+    /// Whom /proc does not show.
+    pub hidden: Option<Who>,
 }
 
 /// A program to run.
@@ -144,6 +146,7 @@ impl Kernel {
             last_pid: 0,
             news: Vec::new(),
             agent: 0,
+            hidden: None,
         };
         let init = kernel.insert(None, Proc { comm: "init".into(), ..Proc::blank("init") });
         kernel.insert(None, Proc { kernel_thread: true, ..Proc::blank("kthreadd") });
@@ -577,6 +580,9 @@ impl Kernel {
         else {
             return Identified::Gone;
         };
+        if self.hidden == Some(who) {
+            return Identified::Unreadable("it is hidden".to_owned());
+        }
         let p = &self.procs[who];
         // The memory of a leader that is gone cannot be read, nor that of a process that is past exit_mm.
         let unreadable = p.leader_gone

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: measures, prints tables, and writes the same as JSON into `target/bench`. Progress goes to stderr.
+//! `cargo xtask bench`: measures, prints tables or JSON, and writes the JSON into `target/bench`. Progress goes to stderr.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool that talks to a terminal")]
 
 use std::path::PathBuf;
@@ -26,6 +26,9 @@ struct Args {
     /// Small worlds and three rounds: to see that it works.
     #[arg(long)]
     short: bool,
+    /// Print the JSON, an object on a line for each benchmark, instead of tables.
+    #[arg(long)]
+    json: bool,
     /// Where the JSON files go.
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
@@ -54,7 +57,7 @@ fn run(args: &Args) -> Result<()> {
     for bench in ALL.iter().filter(wanted) {
         eprintln!("bench: {}: {}", bench.name, bench.about);
         let report = (bench.run)(plan)?;
-        println!("{}", report.shown());
+        println!("{}", if args.json { serde_json::to_string(&report)? } else { report.shown() });
         eprintln!("bench: written to {}", report.write(&args.out)?.display());
     }
     Ok(())

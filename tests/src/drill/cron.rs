@@ -16,7 +16,7 @@ use crate::process::Signal;
 /// Runs until it is stopped.
 pub(super) struct Cron {
     end: Arc<AtomicBool>,
-    thread: JoinHandle<Vec<Shot>>,
+    thread: Option<JoinHandle<Vec<Shot>>>,
 }
 
 impl Cron {
@@ -31,12 +31,22 @@ impl Cron {
             }
             shots
         });
-        Self { end, thread }
+        Self { end, thread: Some(thread) }
     }
 
-    pub(super) fn stop(self) -> Vec<Shot> {
+    pub(super) fn stop(mut self) -> Vec<Shot> {
         self.end.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap()
+        self.thread.take().map_or_else(Vec::new, |thread| thread.join().unwrap())
+    }
+}
+
+impl Drop for Cron {
+    /// A drill that fails leaves no script behind.
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 

@@ -45,12 +45,20 @@ impl Load {
     }
 
     /// Stops it and waits for the requests under way.
-    pub(super) fn stop(self) -> Arc<Counters> {
+    pub(super) fn stop(mut self) -> Arc<Counters> {
         self.end.store(true, Ordering::Relaxed);
-        for thread in self.threads {
+        self.threads.drain(..).for_each(|thread| thread.join().unwrap());
+        self.counters.clone()
+    }
+}
+
+impl Drop for Load {
+    /// A drill that fails leaves nobody at work.
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
-        self.counters
     }
 }
 

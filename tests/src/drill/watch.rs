@@ -112,14 +112,12 @@ impl Book {
             if known.contains_key(&pid) || self.others.contains(&pid) {
                 continue;
             }
-            let parent = process::parent(pid).and_then(|parent| known.get(&parent).copied());
-            match (parent, parent.and_then(|_| Proc::hold(pid))) {
-                // One that nobody waits for, as uWSGI's first worker does not, is in the book and not alive.
-                (Some(parent), Some(proc)) if self.find(proc.pid(), proc.start_ticks()).is_none() => {
+            match self.child(pid, &known) {
+                Some((parent, proc)) => {
                     known.insert(pid, self.seen.len());
                     self.add(proc, Some(parent), self.seen[parent].which);
                 }
-                _ => {
+                None => {
                     self.others.insert(pid);
                 }
             }
@@ -136,6 +134,19 @@ impl Book {
             let seen = &mut self.seen[at];
             (seen.cmdline, seen.is_worker) = (cmdline, is_worker);
         }
+    }
+
+    /// Whoever has this pid, if it is a new child of one of the book, and which one's. It is held before its parent is read, and
+    /// the parent is alive afterwards: while both live, what was read is about these two and not about others with their pids. One
+    /// that has died meanwhile is in the book, as a dead one that nothing is ever sent to.
+    fn child(&self, pid: i32, known: &BTreeMap<i32, usize>) -> Option<(usize, Proc)> {
+        // Most are none's here: for those nothing is held.
+        process::parent(pid).filter(|parent| known.contains_key(parent))?;
+        let proc = Proc::hold(pid)?;
+        let parent = *known.get(&process::parent(pid)?)?;
+        // One that nobody waits for, as uWSGI's first worker does not, is in the book and not alive.
+        let is_new = self.find(proc.pid(), proc.start_ticks()).is_none();
+        (is_new && self.seen[parent].proc.is_alive()).then_some((parent, proc))
     }
 
     fn add(&mut self, proc: Proc, parent: Option<usize>, which: Instance) -> usize {

@@ -12,11 +12,12 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser;
 
 use crate::{setup, sh};
 
-const BASELINE: &str = "reaper-userspace/benches/core/baseline.txt";
+const BASELINE: &str = "tests/benches/core/baseline.txt";
 const HEAD: &str =
     "# Instructions an operation (callgrind, x86-64); `cargo xtask bench core --save` writes this file.\n";
 
@@ -26,8 +27,23 @@ const TOLERANCE: f64 = 1.05;
 /// Operations of the two runs.
 const OPERATIONS: [u32; 2] = [1_000, 3_000];
 
+/// Micro-benchmarks of the core, and instructions, compared with the repository's baseline.
+#[derive(Parser)]
+#[command(name = "core")]
+pub(super) struct Args {
+    /// Write the baseline anew.
+    #[arg(long)]
+    save: bool,
+    /// Print JSON instead of the table.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Shows times and allocations, then counts instructions.
-pub(super) fn run(save: bool) -> Result<ExitCode> {
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let file = sh::root().join(BASELINE);
+    // Said before minutes of counting, not after.
+    ensure!(args.save || file.exists(), "there is no {BASELINE}: `cargo xtask bench core --save` writes it");
     sh::run(cargo_bench().args(["--", "--sample-count", "100"]))?;
     if sh::on_path("valgrind").is_none() {
         setup::apt_install(&["valgrind".to_owned()]).context("instructions are counted by valgrind")?;
@@ -41,26 +57,24 @@ pub(super) fn run(save: bool) -> Result<ExitCode> {
         let each = (many? - few?) as f64 / f64::from(OPERATIONS[1] - OPERATIONS[0]);
         counts.insert(name.to_owned(), each);
     }
-    if save {
+    if args.save {
         let lines = counts.iter().map(|(name, each)| format!("{name} {each:.0}\n"));
-        fs::write(sh::root().join(BASELINE), HEAD.to_owned() + &lines.collect::<String>())?;
+        fs::write(&file, HEAD.to_owned() + &lines.collect::<String>())
+            .with_context(|| format!("cannot write {BASELINE}"))?;
     }
-    let baseline = read_baseline(&fs::read_to_string(sh::root().join(BASELINE)).unwrap_or_default())?;
-    let (table, json, worse) = compare(&counts, &baseline);
-    println!("{table}");
-    let folder = sh::root().join("target/bench");
+    let baseline = fs::read_to_string(&file).with_context(|| format!("cannot read {BASELINE}"))?;
+    let Compared { table, json, bad } = compare(&counts, &read_baseline(&baseline)?);
+    println!("{}", if args.json { &json } else { &table });
+    let folder = sh::target().join("bench");
     fs::create_dir_all(&folder)?;
     fs::write(folder.join("core.json"), json)?;
-    if worse.is_empty() {
-        return Ok(ExitCode::SUCCESS);
-    }
-    println!("more than {TOLERANCE} times the baseline: {}", worse.join(", "));
-    Ok(ExitCode::FAILURE)
+    bad.iter().for_each(|why| eprintln!("bench: {why}"));
+    Ok(if bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn cargo_bench() -> Command {
     let mut cargo = sh::cargo();
-    cargo.args(["bench", "--package", "reaper-userspace", "--bench", "core"]);
+    cargo.args(["bench", "--package", "reaper-tests", "--bench", "core"]);
     cargo
 }
 
@@ -86,6 +100,7 @@ fn instructions(program: &Path, name: &str, operations: u32) -> Result<u64> {
         .output()
         .context("cannot start valgrind")?;
     let text = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "valgrind ended with {} at {name}: {text}", output.status);
     collected(&text).with_context(|| format!("valgrind does not tell a count: {text}"))
 }
 
@@ -104,14 +119,21 @@ fn read_baseline(text: &str) -> Result<BTreeMap<String, f64>> {
     lines.map(|line| pair(line).with_context(|| format!("{BASELINE} has the line {line:?}"))).collect()
 }
 
-/// In Markdown and as JSON, and what has become worse. What has no baseline cannot.
-fn compare(
-    counts: &BTreeMap<String, f64>,
-    baseline: &BTreeMap<String, f64>,
-) -> (String, String, Vec<String>) {
+/// Counts beside the baseline.
+struct Compared {
+    /// In Markdown.
+    table: String,
+    json: String,
+    /// What costs more than it may, and what cannot be compared: a name on one side only.
+    bad: Vec<String>,
+}
+
+fn compare(counts: &BTreeMap<String, f64>, baseline: &BTreeMap<String, f64>) -> Compared {
     let mut table =
         "\n| operation | instructions | baseline | ratio |\n| --- | --- | --- | --- |\n".to_owned();
-    let (mut rows, mut worse) = (Vec::new(), Vec::new());
+    let mut rows = Vec::new();
+    let gone = baseline.keys().filter(|name| !counts.contains_key(*name));
+    let mut bad: Vec<_> = gone.map(|name| format!("{name} is in the baseline and is not counted")).collect();
     for (name, each) in counts {
         let (shown, ratio) = match baseline.get(name) {
             None => ("–".to_owned(), None),
@@ -121,16 +143,20 @@ fn compare(
         let _ = writeln!(table, "| {name} | {each:.0} | {shown} | {text} |");
         let json = ratio.map_or("null".to_owned(), |ratio| format!("{ratio:.4}"));
         rows.push(format!("  {{\"name\": \"{name}\", \"instructions\": {each:.1}, \"ratio\": {json}}}"));
-        if ratio.is_some_and(|ratio| ratio > TOLERANCE) {
-            worse.push(name.clone());
+        match ratio {
+            None => bad.push(format!("{name} has no baseline: `cargo xtask bench core --save`")),
+            Some(ratio) if ratio > TOLERANCE => {
+                bad.push(format!("{name} takes more than {TOLERANCE} times its baseline"));
+            }
+            Some(_) => {}
         }
     }
-    (table, format!("[\n{}\n]\n", rows.join(",\n")), worse)
+    Compared { table, json: format!("[\n{}\n]\n", rows.join(",\n")), bad }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{collected, compare, read_baseline};
+    use super::{Compared, collected, compare, read_baseline};
 
     #[test]
     fn the_count_is_read() {
@@ -140,12 +166,14 @@ mod tests {
     }
 
     #[test]
-    fn only_what_costs_more_than_it_may_is_worse() {
-        let baseline = read_baseline("# About\na 100\nb 100\n").unwrap();
+    fn what_costs_more_than_it_may_or_cannot_be_compared_is_bad() {
+        let baseline = read_baseline("# About\na 100\nb 100\ngone 1\n").unwrap();
         let counts =
             [("a", 104.0), ("b", 106.0), ("new", 1.0)].map(|(name, each)| (name.to_owned(), each)).into();
-        let (table, json, worse) = compare(&counts, &baseline);
-        assert_eq!(worse, ["b"]);
+        let Compared { table, json, bad } = compare(&counts, &baseline);
+        let says = |at: usize, words: &str| bad[at].starts_with(words);
+        assert!(says(0, "gone is in") && says(1, "b takes more") && says(2, "new has no"), "{bad:#?}");
+        assert_eq!(bad.len(), 3, "{bad:#?}");
         assert!(table.contains("| a | 104 | 100 | 1.040 |"), "{table}");
         assert!(json.contains("\"name\": \"new\", \"instructions\": 1.0, \"ratio\": null"), "{json}");
         assert!(read_baseline("nonsense\n").is_err());

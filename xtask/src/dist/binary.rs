@@ -6,11 +6,12 @@
 use std::{
     env,
     path::{Path, PathBuf},
+    process::Command,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
-use super::{Work, target};
+use super::Work;
 use crate::{setup::Toolchain, sh};
 
 /// Like release, but without symbols: `[profile.shipped]` of the workspace.
@@ -41,15 +42,17 @@ pub(super) fn build(toolchain: &Toolchain, work: &Work) -> Result<Binary> {
     cargo.args(["--profile", PROFILE, "--target", &triple]).env("CARGO_ENCODED_RUSTFLAGS", flags());
     toolchain.apply(&mut cargo);
     sh::run(&mut cargo)?;
-    let path = target().join(&triple).join(PROFILE).join("reaper");
-    let libraries = sh::ask("ldd", [&path]).unwrap_or_default();
-    ensure!(
-        !libraries.contains("=>"),
-        "{} is not static, it loads\n{}",
-        path.display(),
-        libraries.trim_end()
-    );
+    let path = sh::target().join(&triple).join(PROFILE).join("reaper");
+    let output =
+        Command::new("ldd").arg(&path).output().context("cannot start ldd, which says what is static")?;
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    ensure!(is_static(&said), "{} is not static, says ldd:\n{}", path.display(), said.trim_end());
     Ok(Binary { path, triple })
+}
+
+/// What ldd says of a program that loads nothing: of one at a fixed address, and of one that may be anywhere.
+fn is_static(said: &str) -> bool {
+    ["statically linked", "not a dynamic executable"].iter().any(|words| said.contains(words))
 }
 
 /// Static, and no path of this machine stays in it.
@@ -62,4 +65,15 @@ fn flags() -> String {
         format!("--remap-path-prefix={}=reaper", sh::root().display()),
     ];
     flags.join(SEPARATOR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_static;
+
+    #[test]
+    fn only_what_ldd_calls_static_is() {
+        assert!(is_static("\tstatically linked\n") && is_static("\tnot a dynamic executable\n"));
+        assert!(!is_static("\tlibc.so.6 => /lib/libc.so.6 (0x1)\n") && !is_static(""));
+    }
 }

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use super::{
     Work,
     binary::{self, Binary},
-    stage, tool,
+    stage,
 };
 use crate::sh;
 
@@ -25,7 +25,7 @@ pub(super) const NEXT: &str = "2";
 /// Packs what was built and staged. Debian's checker must have nothing to say, where it is installed.
 pub(super) fn build(binary: &Binary, work: &Work, revision: &str) -> Result<PathBuf> {
     stage::changelogs(binary, work, revision)?;
-    let mut deb = work.dated(Command::new(tool(NAME, NAME_VERSION)?));
+    let mut deb = work.dated(Command::new(sh::tool(NAME, NAME_VERSION)?));
     deb.current_dir(sh::root()).args([
         "--package",
         "reaper-userspace",

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{VERSION, Work, binary::Binary, empty};
+use super::{VERSION, Work, binary::Binary};
 use crate::{setup, sh};
 
 const BUILDAH: &str = "buildah";
@@ -18,7 +18,7 @@ const RECIPE: &str = "packaging/container/Containerfile";
 pub(super) fn build(binary: &Binary, work: &Work) -> Result<()> {
     let buildah = buildah()?;
     // What the recipe copies, and nothing else.
-    let context = empty(&binary.folder().join("image"))?;
+    let context = sh::empty(&binary.folder().join("image"))?;
     copy(&binary.path, &context.join("reaper"))?;
     copy(&sh::root().join("packaging/reaper.toml"), &context.join("reaper.toml"))?;
     let storage = binary.folder().join("containers");
@@ -34,7 +34,7 @@ pub(super) fn build(binary: &Binary, work: &Work) -> Result<()> {
     build.args(["build", "--isolation", "chroot", "--timestamp", &work.epoch, "--tag", &name]);
     sh::run(build.arg("--file").arg(sh::root().join(RECIPE)).arg(&context))?;
     // Packed here, because buildah's own archive is of the time at which it is written.
-    let layout = empty(&binary.folder().join("oci"))?;
+    let layout = sh::empty(&binary.folder().join("oci"))?;
     sh::run(command().args(["push", &name]).arg(format!("oci:{}:{name}", layout.display())))?;
     let archive = work.out.join(format!("reaper-{VERSION}-{}.oci.tar", binary.triple));
     sh::run(work.tar(&archive, &layout).arg("."))?;

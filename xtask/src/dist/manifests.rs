@@ -5,7 +5,6 @@ use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::target;
 use crate::sh;
 
 /// A program from PyPI that brings the schemas along.
@@ -43,7 +42,7 @@ fn built() -> Result<Option<PathBuf>> {
     let output = Command::new(program).arg(word).arg(&folder).output();
     let output = output.with_context(|| format!("cannot start {program}"))?;
     ensure!(output.status.success(), "{LIST}: {}", String::from_utf8_lossy(&output.stderr).trim());
-    let file = target().join("kustomized.yaml");
+    let file = sh::target().join("kustomized.yaml");
     fs::write(&file, output.stdout).with_context(|| format!("cannot write {}", file.display()))?;
     Ok(Some(file))
 }
@@ -62,7 +61,7 @@ fn manifests() -> Result<Vec<PathBuf>> {
 
 /// The program, in a Python environment of its own below `target`.
 fn program() -> Result<PathBuf> {
-    let place = target().join("tools").join(format!("{NAME}-{NAME_VERSION}"));
+    let place = sh::target().join("tools").join(format!("{NAME}-{NAME_VERSION}"));
     let program = place.join("bin").join(NAME);
     if !program.exists() {
         eprintln!("dist: installing {NAME} {NAME_VERSION} below target");

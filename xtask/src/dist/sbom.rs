@@ -4,7 +4,7 @@ use std::{fs, process::Command};
 
 use anyhow::{Context as _, Result};
 
-use super::{VERSION, Work, binary::Binary, empty, tool};
+use super::{VERSION, Work, binary::Binary};
 use crate::sh;
 
 const NAME: &str = "cargo-cyclonedx";
@@ -21,9 +21,9 @@ const FILE: &str = "list";
 pub(super) fn write(binary: &Binary, work: &Work) -> Result<()> {
     // The program writes its lists beside the manifests. A copy, because in the repository the folders' new times would have cargo
     // build everything again.
-    let copy = empty(&binary.folder().join("listed"))?;
+    let copy = sh::empty(&binary.folder().join("listed"))?;
     sh::run(Command::new("cp").arg("-r").args(SEEN.map(|seen| sh::root().join(seen))).arg(&copy))?;
-    let mut list = work.dated(Command::new(tool(NAME, NAME_VERSION)?));
+    let mut list = work.dated(Command::new(sh::tool(NAME, NAME_VERSION)?));
     list.current_dir(&copy).args([
         "cyclonedx",
         "--format",

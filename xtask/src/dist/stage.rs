@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{VERSION, Work, binary::Binary, empty};
+use super::{VERSION, Work, binary::Binary};
 use crate::sh;
 
 /// Below the folder of the binary's profile; the package's assets in `reaper-userspace/Cargo.toml` name it, too.
@@ -22,12 +22,21 @@ const COMPLETIONS: [(&str, &str); 3] =
     [("bash", "completions/reaper"), ("zsh", "completions/_reaper"), ("fish", "completions/reaper.fish")];
 
 /// What of the repository is in the archive.
-const KEPT: [&str; 7] =
-    ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-GPL2", "LICENSE-MIT", "docs", "packaging"];
+const KEPT: [&str; 9] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "LICENSE-APACHE",
+    "LICENSE-GPL2",
+    "LICENSE-MIT",
+    "docs",
+    "packaging",
+];
 
 /// Has the binary write its pages and completions. Returns where they are.
 pub(super) fn fill(binary: &Binary) -> Result<PathBuf> {
-    let stage = empty(&binary.folder().join(STAGE))?;
+    let stage = sh::empty(&binary.folder().join(STAGE))?;
     let overview = said(binary, &["man"])?;
     write(&stage.join("man/reaper.1"), &overview)?;
     for command in commands(&String::from_utf8_lossy(&overview)) {
@@ -44,8 +53,8 @@ pub(super) fn fill(binary: &Binary) -> Result<PathBuf> {
 /// The archive for whoever has no dpkg: everything in one folder.
 pub(super) fn archive(stage: &Path, binary: &Binary, work: &Work) -> Result<()> {
     let name = format!("reaper-{VERSION}");
-    let above = empty(&binary.folder().join("archive"))?;
-    let folder = empty(&above.join(&name))?;
+    let above = sh::empty(&binary.folder().join("archive"))?;
+    let folder = sh::empty(&above.join(&name))?;
     let copy = |from: &Path| sh::run(Command::new("cp").arg("-r").arg(from).arg(&folder));
     copy(&binary.path)?;
     copy(&stage.join("man"))?;

@@ -54,8 +54,6 @@ const IMPURE_STD: [&str; 8] = ["env", "fs", "io", "net", "os", "process", "threa
 const IMPURE_SYNC: [&str; 6] = ["Barrier", "Condvar", "Mutex", "Once", "RwLock", "mpsc"];
 /// Crates through which the outside is reached.
 const IMPURE_CRATES: [&str; 7] = ["aya", "libc", "nix", "procfs", "rustix", "sd_notify", "tokio"];
-/// The modules around the core, which call it and are not called by it.
-const SHELL: [&str; 8] = ["agent", "cli", "cmd", "event_log", "idle", "kernel", "procfs", "signal"];
 
 /// Every function, and the number of every system call, by which a process is signalled.
 const SIGNALLING: [&str; 18] = [
@@ -168,9 +166,8 @@ fn impure(before: Option<&TokenTree>, names: &[&str], next: Option<&TokenTree>) 
         ["std", "sync"] if all => Some("hides what of std is used"),
         [.., "Instant" | "SystemTime", "now"] => Some("asks a clock: `now` is an argument"),
         ["SystemTime", ..] => Some("is a clock"),
-        ["crate", module, ..] if SHELL.contains(&module) => {
-            Some("is around the core, which calls nothing backward")
-        }
+        ["crate"] if renamed || all => Some("hides what of the crate is used"),
+        ["crate", module, ..] if module != "core" => Some("is around the core, which calls nothing backward"),
         [name, _, ..] if IMPURE_CRATES.contains(&name) => Some("reaches outside"),
         [name] if IMPURE_CRATES.contains(&name) && (renamed || is_use(before)) => Some("reaches outside"),
         _ => None,

@@ -9,10 +9,7 @@ use crate::sh;
 const LONGEST: usize = 500;
 const LONGEST_TESTS: usize = 700;
 /// Files that may be longer, each with the reason why it cannot be split.
-const LONGER: [(&str, &str); 1] = [(
-    "reaper-userspace/tests/sim/oracle.rs",
-    "the law as the tests understand it: whoever doubts a verdict reads it in one piece",
-)];
+const LONGER: [(&str, &str); 0] = [];
 
 /// Names of users that examples may have a home folder for.
 const EXAMPLE_USERS: [&str; 5] = ["alice", "app", "deploy", "forge", "user"];

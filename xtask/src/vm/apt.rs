@@ -3,11 +3,7 @@
 //! apt does what it does for the machine, with lists and a cache of its own: it finds the archive, and checks the
 //! archive's signature and the packages' hashes. Which archive that is, the machine's own configuration says.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{env, fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -135,15 +131,6 @@ pub(super) fn mirror(folder: &Path) -> Result<String> {
     found.with_context(|| {
         format!("this machine's apt knows no archive of Debian, whose kernels these are: set {MIRROR_ENV}")
     })
-}
-
-/// Removes what is there and makes the folder anew.
-pub(super) fn empty(folder: &Path) -> Result<PathBuf> {
-    if folder.exists() {
-        fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
-    }
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    Ok(folder.to_owned())
 }
 
 /// The packages in what `apt-get --simulate install` prints: `Inst libfdt1 (1.6.1 Debian:12 [amd64])`.

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::apt::{self, Apt};
+use super::apt::Apt;
 use crate::sh;
 
 /// A kernel by the name that a person gives, and where it comes from.
@@ -56,7 +56,7 @@ impl Kernel {
         let package = newest(&names, self.name)
             .with_context(|| format!("Debian's {} has no kernel of {} or newer", self.suite, self.name))?;
         eprintln!("vm: fetching {package} of Debian's {}", self.suite);
-        apt::empty(kept)?;
+        sh::empty(kept)?;
         let unpacked = kept.join("unpacked");
         apt.unpack(&[package.into()], &unpacked)?;
         let image = image_in(&unpacked)?.with_context(|| format!("there is no kernel in {package}"))?;

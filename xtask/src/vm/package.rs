@@ -30,8 +30,8 @@ const SUITE: &str = "bookworm";
 const MAKER: &str = "mmdebstrap";
 /// Beside what every system has.
 const PACKAGES: &str = "systemd-sysv";
-/// What a panic or a unit that fails leaves is for whoever looks for a reason.
-/// Nobody logs in, and nothing says that the line is there.
+/// What a panic or a unit that fails leaves is for whoever looks for a reason. Nobody logs in: no getty waits for a
+/// line of which nothing says that it is there.
 const KERNEL_ARGS: &str = "console=ttyS0 panic=-1 rdinit=/sbin/init systemd.show_status=yes quiet \
                            systemd.mask=serial-getty@ttyS0.service";
 const LONGEST: Duration = Duration::from_secs(30 * 60);
@@ -113,7 +113,7 @@ fn system(folder: &Path) -> Result<PathBuf> {
         bail!("Debian's system is made as root: run this once with sudo");
     }
     eprintln!("vm package: making a system of Debian's {SUITE}");
-    let maker = apt::empty(&folder.join(MAKER))?;
+    let maker = sh::empty(&folder.join(MAKER))?;
     let apt = Apt::of_machine(&folder.join("apt/machine"))?;
     apt.unpack(&[MAKER.into()], &maker)?;
     let root = folder.join("debian");

@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::apt::{self, Apt};
+use super::apt::Apt;
 use crate::sh;
 
 const PROGRAM: &str = "qemu-system-x86_64";
@@ -62,7 +62,7 @@ impl Qemu {
             eprintln!("vm: fetching {PACKAGE}, which is not installed");
             let apt = Apt::of_machine(&folder.join("apt/machine"))?;
             let packages = apt.missing_for(&[PACKAGE])?;
-            apt.unpack(&packages, &apt::empty(&place)?)?;
+            apt.unpack(&packages, &sh::empty(&place)?)?;
             if !unpacked.starts() {
                 bail!("{PACKAGE} was unpacked and does not start: install it, and try again");
             }

@@ -72,6 +72,8 @@ pub(super) fn other(rule: Other, workers: usize, plan: Plan) -> Result<Vec<Vec<f
     let agent = Agent::start(&scene, &config);
     let end = AtomicBool::new(false);
     let rounds = std::thread::scope(|scope| {
+        // Also when a round panics: the scope waits for the script before that goes on.
+        let over = Over(&end);
         let script = (rule == Other::Cron).then(|| scope.spawn(|| cron(scene.token(), &end)));
         let rounds = (0..plan.rounds).map(|round| {
             // The master dies at any time between two looks.
@@ -81,7 +83,7 @@ pub(super) fn other(rule: Other, workers: usize, plan: Plan) -> Result<Vec<Vec<f
             lived_on(&agent, &master, &workers)
         });
         let rounds = rounds.collect::<Result<Vec<_>>>();
-        end.store(true, Ordering::Relaxed);
+        drop(over);
         script.map_or(Ok(()), |script| {
             script.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
@@ -89,6 +91,15 @@ pub(super) fn other(rule: Other, workers: usize, plan: Plan) -> Result<Vec<Vec<f
     });
     agent.stop();
     rounds
+}
+
+/// Ends the script when it is dropped.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// From the master's exit to each worker's, by the kernel's events.

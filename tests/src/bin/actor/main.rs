@@ -87,50 +87,29 @@ impl Actor {
             }
             Op::Exec(role, ops) => self.exec_under(&[], role, ops),
             Op::ExecUnder(argv, role, ops) => self.exec_under(argv, role, ops),
-            Op::Run(argv) => {
-                let argv: Vec<_> = argv.iter().map(|a| cstring(OsStr::new(a))).collect();
-                let failed = execv(&argv[0], &argv);
-                panic!("{argv:?}: {failed:?}");
-            }
+            Op::Run(argv) => become_program(argv),
             Op::Setsid => {
                 setsid().unwrap();
             }
             Op::Subreaper(on) => prctl::set_child_subreaper(*on).unwrap(),
             Op::DeathSignal => prctl::set_pdeathsig(Signal::SIGTERM).unwrap(),
-            Op::WatchParent(ms) => {
-                let parent = getppid();
-                while getppid() == parent {
-                    self.doze(None, Some(now_ns() + ms * 1_000_000));
-                }
-            }
+            Op::WatchParent(ms) => self.watch_parent(*ms),
             Op::Title(text) => self.title(text),
             Op::Comm(name) => prctl::set_name(&cstring(OsStr::new(name))).unwrap(),
-            Op::Busy(ms) => {
-                let end = now_ns() + ms * 1_000_000;
-                while now_ns() < end {
-                    std::hint::spin_loop();
+            Op::Busy(ms) => burn(*ms),
+            Op::BusyUntil(gate) => {
+                let gate = self.dir.join(gate);
+                while !gate.exists() {
+                    burn(1);
                 }
             }
             Op::Sleep(ms) => self.doze(None, Some(now_ns() + ms * 1_000_000)),
             Op::Forever => self.doze(None, None),
             Op::Gate(name) => self.gate(name),
             Op::IgnoreTerm => set_handler(Signal::SIGTERM, SigHandler::SigIgn),
-            Op::OnTerm(ops) => {
-                self.on_term = Some(ops.clone());
-                SigSet::from_iter([Signal::SIGTERM]).thread_block().unwrap();
-                set_handler(Signal::SIGTERM, SigHandler::Handler(note_term));
-            }
-            Op::DefaultTerm => {
-                self.on_term = None;
-                set_handler(Signal::SIGTERM, SigHandler::SigDfl);
-                SigSet::from_iter([Signal::SIGTERM]).thread_unblock().unwrap();
-            }
-            Op::User(name) => {
-                let user = User::from_name(name).unwrap().unwrap();
-                setgroups(&[user.gid]).unwrap();
-                setgid(user.gid).unwrap();
-                setuid(user.uid).unwrap();
-            }
+            Op::OnTerm(ops) => self.take_term(Some(ops.clone())),
+            Op::DefaultTerm => self.take_term(None),
+            Op::User(name) => become_user(name),
             Op::NewPidNamespace => unshare(CloneFlags::CLONE_NEWPID).unwrap(),
             Op::Init(ops) => self.init(ops),
             Op::OwnUsers => namespaces::own_users(),
@@ -153,11 +132,13 @@ impl Actor {
             Op::Await(call, names) => waits::wait(*call, names),
             Op::Send(name, bytes) => waits::send(name, *bytes),
             Op::Nanosleep(ms) => waits::nanosleep(*ms),
-            Op::Alarm(0) => {
-                alarm::cancel();
-            }
             Op::Alarm(seconds) => {
-                alarm::set(*seconds);
+                // As alarm(2) has it, none in no time.
+                if *seconds == 0 {
+                    alarm::cancel()
+                } else {
+                    alarm::set(*seconds)
+                };
             }
             Op::Repeat(ops) => loop {
                 self.run(ops);
@@ -165,26 +146,41 @@ impl Actor {
             Op::OwnDescriptors => unshare(CloneFlags::CLONE_FILES).unwrap(),
             Op::OwnNetwork => namespaces::own_network(),
             Op::WaitChildren => while wait() != Err(Errno::ECHILD) {},
-            Op::ExitLikeChild => loop {
-                match wait() {
-                    Ok(WaitStatus::Exited(_, code)) => exit(code),
-                    Ok(WaitStatus::Signaled(_, signal, _)) => exit(128 + signal as i32),
-                    Err(Errno::EINTR) | Ok(_) => {}
-                    Err(e) => panic!("no child to exit like: {e}"),
-                }
-            },
+            Op::ExitLikeChild => exit_like_child(),
             // SAFETY: ends this thread only; nothing that another thread uses lives on this stack.
             Op::ExitThread => unsafe {
                 libc::syscall(libc::SYS_exit, 0);
             },
             Op::Exit(code) => exit(*code),
             Op::Ledger(event) => self.ledger(event),
-            Op::Copy(from, to) => {
-                let partial = self.dir.join(format!("{to}.partial"));
-                fs::copy(self.dir.join(from), &partial).unwrap();
-                fs::rename(partial, self.dir.join(to)).unwrap();
-            }
+            Op::Copy(from, to) => self.copy(from, to),
         }
+    }
+
+    /// With a program for it a TERM waits until it can be served; without one it has its default action.
+    fn take_term(&mut self, on_term: Option<Vec<Op>>) {
+        let term = SigSet::from_iter([Signal::SIGTERM]);
+        if on_term.is_some() {
+            term.thread_block().unwrap();
+            set_handler(Signal::SIGTERM, SigHandler::Handler(note_term));
+        } else {
+            set_handler(Signal::SIGTERM, SigHandler::SigDfl);
+            term.thread_unblock().unwrap();
+        }
+        self.on_term = on_term;
+    }
+
+    fn watch_parent(&mut self, ms: u64) {
+        let parent = getppid();
+        while getppid() == parent {
+            self.doze(None, Some(now_ns() + ms * 1_000_000));
+        }
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        let partial = self.dir.join(format!("{to}.partial"));
+        fs::copy(self.dir.join(from), &partial).unwrap();
+        fs::rename(partial, self.dir.join(to)).unwrap();
     }
 
     fn fork(&mut self, flags: CloneFlags, ops: &[Op]) -> Pid {
@@ -328,6 +324,38 @@ impl Actor {
         // nothing that is locked, because this process has one thread when it comes here.
         let pid = unsafe { libc::clone(sibling, top, flags, (&raw mut argument).cast()) };
         assert!(pid > 0, "{}", Errno::last());
+    }
+}
+
+fn become_program(argv: &[String]) {
+    let argv: Vec<_> = argv.iter().map(|a| cstring(OsStr::new(a))).collect();
+    let failed = execv(&argv[0], &argv);
+    panic!("{argv:?}: {failed:?}");
+}
+
+fn become_user(name: &str) {
+    let user = User::from_name(name).unwrap().unwrap();
+    setgroups(&[user.gid]).unwrap();
+    setgid(user.gid).unwrap();
+    setuid(user.uid).unwrap();
+}
+
+/// Uses the CPU for so many milliseconds.
+fn burn(ms: u64) {
+    let end = now_ns() + ms * 1_000_000;
+    while now_ns() < end {
+        std::hint::spin_loop();
+    }
+}
+
+fn exit_like_child() -> ! {
+    loop {
+        match wait() {
+            Ok(WaitStatus::Exited(_, code)) => exit(code),
+            Ok(WaitStatus::Signaled(_, signal, _)) => exit(128 + signal as i32),
+            Err(Errno::EINTR) | Ok(_) => {}
+            Err(e) => panic!("no child to exit like: {e}"),
+        }
     }
 }
 

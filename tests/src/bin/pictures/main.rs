@@ -4,18 +4,14 @@
 
 mod screen;
 
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs;
 use std::net::TcpListener;
-use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::channel;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::pty::{Winsize, openpty};
 use reaper_tests::agent::{Agent, binary, run_to_end};
 use reaper_tests::browser;
 use reaper_tests::config::Config;
@@ -23,9 +19,9 @@ use reaper_tests::drill::env;
 use reaper_tests::log::Record;
 use reaper_tests::process::wait_until;
 use reaper_tests::scene::Scene;
+use reaper_tests::terminal::Session;
 
-/// The terminal that everybody has.
-const ROWS: u16 = 24;
+/// Of the terminal that everybody has.
 const COLUMNS: u16 = 80;
 
 /// The distribution's.
@@ -130,44 +126,11 @@ fn serve(scene: &Scene, port: u16, site: &str, words: &str) -> Child {
         .unwrap()
 }
 
-/// What `reaper top` has drawn after three seconds.
+/// What `reaper top` has drawn when it is done for now: it draws once a second.
 fn top(scene: &Scene, config: &Config) -> vt100::Screen {
-    let size = Winsize { ws_row: ROWS, ws_col: COLUMNS, ws_xpixel: 0, ws_ypixel: 0 };
-    let pty = openpty(&size, None).unwrap();
-    let end = |of: &OwnedFd| Stdio::from(of.try_clone().unwrap());
-    let mut shown = Command::new(binary())
-        .arg("top")
-        .arg("--socket")
-        .arg(&config.socket)
-        .env("TERM", "xterm-256color")
-        .env_remove("NO_COLOR")
-        .stdin(end(&pty.slave))
-        .stdout(end(&pty.slave))
-        .stderr(File::create(scene.path("top.stderr")).unwrap())
-        .spawn()
-        .unwrap();
-    drop(pty.slave);
-    let (sender, receiver) = channel();
-    let mut master = File::from(pty.master);
-    thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        while let Ok(n @ 1..) = master.read(&mut buffer) {
-            if sender.send(buffer[..n].to_vec()).is_err() {
-                break;
-            }
-        }
-    });
-    let mut terminal = vt100::Parser::new(ROWS, COLUMNS, 0);
-    let began = Instant::now();
-    // It draws once a second, and is done for now when nothing comes for half of one.
-    loop {
-        match receiver.recv_timeout(Duration::from_millis(500)) {
-            Ok(bytes) => terminal.process(&bytes),
-            Err(_) if terminal.screen().contents().contains("idle") => break,
-            Err(_) => assert!(began.elapsed() < browser::SLOW, "it draws nothing"),
-        }
-    }
-    shown.kill().unwrap();
-    shown.wait().unwrap();
-    terminal.screen().clone()
+    let mut command = Command::new(binary());
+    command.arg("top").arg("--socket").arg(&config.socket).env_remove("NO_COLOR");
+    let mut session = Session::start(scene, command, COLUMNS);
+    session.settles("an idle orphan", |screen| screen.contents().contains("idle"));
+    session.screen().clone()
 }

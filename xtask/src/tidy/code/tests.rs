@@ -44,6 +44,10 @@ fn the_core_touches_nothing_outside() {
         "type T = rustix::process::Pid;",
         "use procfs as p;",
         "use crate::{core::tree, procfs::Stat};",
+        "use crate::event_log::Line;",
+        "use crate::a_module_of_tomorrow::Thing;",
+        "use crate::*;",
+        "use crate as all;",
         "fn f() { crate::signal::send() }",
     ] {
         assert_eq!(lines("core-is-pure", CORE, bad), [1], "{bad}");
