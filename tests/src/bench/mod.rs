@@ -6,6 +6,7 @@
 
 mod agent;
 mod allocator;
+pub mod bed;
 mod conditions;
 mod cost;
 mod decide;

@@ -17,7 +17,7 @@ use clap::Parser;
 
 use crate::{setup, sh};
 
-const BASELINE: &str = "reaper-userspace/benches/core/baseline.txt";
+const BASELINE: &str = "tests/benches/core/baseline.txt";
 const HEAD: &str =
     "# Instructions an operation (callgrind, x86-64); `cargo xtask bench core --save` writes this file.\n";
 
@@ -74,7 +74,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 
 fn cargo_bench() -> Command {
     let mut cargo = sh::cargo();
-    cargo.args(["bench", "--package", "reaper-userspace", "--bench", "core"]);
+    cargo.args(["bench", "--package", "reaper-tests", "--bench", "core"]);
     cargo
 }
 

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use reaper::core::Core;
-use reaper::core::effect::Effect;
 use reaper::core::ids::{Ns, ProcKey, SECOND};
-use reaper::core::input::{Identified, Identity, Input, Parent, Task};
+use reaper::core::input::{Identified, Identity, Input};
 use reaper::core::rules::Rules;
 use reaper::kernel::decode::decode;
 
-use super::records::{Image, Record, exec, fork};
+use super::records::Record;
+use crate::bench::bed::{Bed, INIT, Image, exec, fork};
 
 /// How many processes there are, and how many are a leader and who it forked.
 #[derive(Clone, Copy)]
@@ -26,38 +25,33 @@ pub(super) const PAUSE: Ns = 50_000;
 
 /// A core, and what /proc would say.
 pub(super) struct Host {
-    core: Core,
+    bed: Bed,
     shape: Shape,
-    now: Ns,
 }
 
 impl Host {
     /// Everybody is alive, has been looked at, and is no news any more.
     pub(super) fn new(rules: &Arc<Rules>, shape: Shape) -> Self {
-        let mut host = Self { core: Core::new(0), shape, now: SECOND };
-        let rules = rules.clone();
-        host.give(Input::Configured { at: host.now, rules, armed: Vec::new(), broken: Vec::new() });
-        host.give(Input::Snapshot { at: host.now, took_ns: 1, tasks: vec![init()] });
-        host.give(Input::Merged { at: host.now });
+        let mut host = Self { bed: Bed::new(rules.clone()), shape };
         for process in 0..shape.processes {
-            host.now += PAUSE;
+            host.bed.now += PAUSE;
             let (key, leads) = (key(process), process % shape.pool == 0);
-            let parent = if leads { init().key } else { host.leader_of(process) };
-            host.take(&fork(host.now, key, parent));
+            let parent = if leads { INIT } else { host.leader_of(process) };
+            host.take(&fork(host.bed.now, key, parent));
             if leads {
-                host.take(&exec(host.now, key, &image_of(process)));
+                host.take(&exec(host.bed.now, key, &image_of(process)));
             }
         }
         // Everybody is looked at once more when it is a second old.
-        host.now += 2 * SECOND;
+        host.bed.now += 2 * SECOND;
         host.give(Input::Tick);
-        assert_eq!(host.core.tree().live_count(), shape.processes as usize + 1);
-        assert!(host.core.is_clear());
+        assert_eq!(host.bed.core.tree().live_count(), shape.processes as usize + 1);
+        assert!(host.bed.core.is_clear());
         host
     }
 
     pub(super) fn now(&self) -> Ns {
-        self.now
+        self.bed.now
     }
 
     /// A process that starts others.
@@ -77,36 +71,31 @@ impl Host {
     /// A record of the kernel programs.
     pub(super) fn take(&mut self, record: &Record) {
         let decoded = decode(record).unwrap();
-        self.now = decoded.at;
+        self.bed.now = decoded.at;
         self.give(decoded.input);
     }
 
     fn give(&mut self, input: Input) {
-        self.core.handle(self.now, input);
-        while let Some(effect) = self.core.poll_effect() {
-            if let Effect::Identify(key) = effect {
-                let outcome = self.identify(key);
-                self.core.handle(self.now, Input::Identified { key, outcome });
-            }
-        }
+        let shape = self.shape;
+        self.bed.give(input, |bed, key| identify(shape, bed.now, key));
     }
+}
 
-    fn identify(&self, key: ProcKey) -> Identified {
-        let Some(process) = key.tgid.checked_sub(FIRST).filter(|n| *n < self.shape.processes) else {
-            return Identified::Gone;
-        };
-        let image = image_of(process - process % self.shape.pool);
-        Identified::Alive(Identity {
-            at: self.now,
-            comm: image.comm.into(),
-            argv: image.argv.iter().map(|argument| argument.as_str().into()).collect(),
-            exe: image.filename.into(),
-            uid: image.uid,
-            ppid: 1,
-            session: image.session,
-            cgroups: vec!["/system.slice/collector.service".into()],
-        })
-    }
+fn identify(shape: Shape, at: Ns, key: ProcKey) -> Identified {
+    let Some(process) = key.tgid.checked_sub(FIRST).filter(|n| *n < shape.processes) else {
+        return Identified::Gone;
+    };
+    let image = image_of(process - process % shape.pool);
+    Identified::Alive(Identity {
+        at,
+        comm: image.comm.into(),
+        argv: image.argv.iter().map(|argument| argument.as_str().into()).collect(),
+        exe: image.filename.into(),
+        uid: image.uid,
+        ppid: 1,
+        session: image.session,
+        cgroups: vec!["/system.slice/collector.service".into()],
+    })
 }
 
 /// The first pid that is not a kernel's own.
@@ -128,17 +117,5 @@ fn image_of(leader: u32) -> Image {
         ],
         uid: 33,
         session: FIRST + leader,
-    }
-}
-
-fn init() -> Task {
-    Task {
-        key: ProcKey { tgid: 1, start_ns: 1 },
-        parent: Parent::None,
-        comm: "systemd".into(),
-        uid: 0,
-        session: 1,
-        kernel_thread: false,
-        reaper: true,
     }
 }

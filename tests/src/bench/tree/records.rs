@@ -1,25 +1,15 @@
-//! Records as the kernel programs write them.
+//! Short-lived programs, as records of the kernel programs.
 
 use reaper::core::ids::{Ns, ProcKey};
-use reaper_common::{self as wire, COMM_LEN, adopter, kind};
-use zerocopy::IntoBytes as _;
 
 use super::host::{Host, PAUSE};
+use crate::bench::bed::{Image, exec, exit, fork};
 
 /// The bytes of one.
 pub(super) type Record = [u8];
 
 /// So many programs run at once.
 const AT_ONCE: u64 = 16;
-
-/// What is executed.
-pub(super) struct Image {
-    pub(super) comm: &'static str,
-    pub(super) filename: &'static str,
-    pub(super) argv: Vec<String>,
-    pub(super) uid: u32,
-    pub(super) session: u32,
-}
 
 /// Short-lived programs, one after the other.
 pub(super) struct Stream {
@@ -96,63 +86,4 @@ fn image(life: u64) -> Image {
         uid: 0,
         session: 1,
     }
-}
-
-fn header(kind: u32, at: Ns) -> wire::Header {
-    wire::Header { kind, boot_ns: at, ..wire::Header::default() }
-}
-
-fn proc_of(key: ProcKey) -> wire::Proc {
-    wire::Proc { tgid: key.tgid, start_ns: key.start_ns, ..wire::Proc::default() }
-}
-
-fn comm_of(name: &str) -> [u8; COMM_LEN] {
-    let mut comm = [0; COMM_LEN];
-    comm[..name.len()].copy_from_slice(name.as_bytes());
-    comm
-}
-
-/// A birth. The child has its parent's name until it execs.
-pub(super) fn fork(at: Ns, child: ProcKey, parent: ProcKey) -> Vec<u8> {
-    let record = wire::Fork {
-        header: header(kind::FORK, at),
-        child: proc_of(child),
-        parent: proc_of(parent),
-        comm: comm_of("collector"),
-        uid: 33,
-        sid: parent.tgid,
-        ..wire::Fork::default()
-    };
-    record.as_bytes().to_vec()
-}
-
-/// A new image.
-pub(super) fn exec(at: Ns, key: ProcKey, image: &Image) -> Vec<u8> {
-    let argv: Vec<u8> = image.argv.iter().flat_map(|argument| argument.bytes().chain([0])).collect();
-    let record = wire::Exec {
-        header: header(kind::EXEC, at),
-        proc: proc_of(key),
-        comm: comm_of(image.comm),
-        uid: image.uid,
-        sid: image.session,
-        filename_len: u16::try_from(image.filename.len()).unwrap(),
-        argv_len: u16::try_from(argv.len()).unwrap(),
-        ..wire::Exec::default()
-    };
-    let mut bytes = record.as_bytes().to_vec();
-    bytes.extend_from_slice(image.filename.as_bytes());
-    bytes.extend_from_slice(&argv);
-    bytes
-}
-
-fn exit(at: Ns, key: ProcKey) -> Vec<u8> {
-    let record = wire::Exit {
-        header: header(kind::EXIT, at),
-        proc: proc_of(key),
-        adopter: wire::Proc { tgid: 1, start_ns: 1, ..wire::Proc::default() },
-        adopter_kind: adopter::KNOWN,
-        comm: comm_of("gzip"),
-        ..wire::Exit::default()
-    };
-    record.as_bytes().to_vec()
 }

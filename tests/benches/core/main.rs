@@ -1,4 +1,4 @@
-//! Micro-benchmarks of the pure core: `cargo bench -p reaper-userspace --bench core`, or `cargo xtask bench core`, which also
+//! Micro-benchmarks of the pure core: `cargo bench -p reaper-tests --bench core`, or `cargo xtask bench core`, which also
 //! counts instructions and compares them with `baseline.txt` beside this file.
 //!
 //! With `--count SCENARIO N` it only does so many operations, for a tool that counts from outside.
