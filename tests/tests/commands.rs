@@ -144,7 +144,9 @@ impl Stage {
     /// The same with others: no process of a scene lives for so long that a slow machine gets through every row.
     fn again(&mut self) {
         let Family { master, kept, orphan } = &self.family;
-        [kept, master, orphan].into_iter().for_each(Proc::kill);
+        for proc in [kept, master, orphan] {
+            proc.kill();
+        }
         self.family = Family::lose_a_master(&self.scene, &self.agent, self.families);
         self.families += 1;
     }

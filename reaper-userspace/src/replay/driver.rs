@@ -7,7 +7,7 @@ use super::{Fate, Question, Replayed, Script, Step};
 use crate::core::Core;
 use crate::core::effect::Effect;
 use crate::core::ids::{MS, Ns, ProcKey};
-use crate::core::input::{Fired, Identified, Input, Sampled};
+use crate::core::input::{Fired, Identified, Identity, Input, Sampled};
 use crate::core::records::{Event, Evidence, ProcView, Record};
 use crate::core::rules::{Proof, Rules};
 
@@ -160,10 +160,32 @@ impl<'a> Driver<'a> {
         if at.is_some_and(|at| self.claim(now, question, at)) {
             return;
         }
-        let known = self.script.known.nearest(now, question).unwrap_or_else(|| unknown(question));
+        let known = self.script.known.nearest(now, question).unwrap_or_else(|| self.unseen(now, question));
         let known = self.as_the_tree_has_it(known);
         let known = self.since_it_holds(now, known);
         self.core.handle(now, known);
+    }
+
+    /// It was there, and nobody looked: it is what records have told of it.
+    fn unseen(&self, now: Ns, question: Question) -> Input {
+        let tree = self.core.tree();
+        match (question, tree.find(question.key())) {
+            (Question::Identify(key), Some(id)) => {
+                let node = &tree[id];
+                let who = Identity {
+                    at: now,
+                    comm: node.comm().clone(),
+                    argv: node.argv().clone(),
+                    exe: node.exe().clone(),
+                    uid: node.uid(),
+                    ppid: tree.parent(id).map_or(0, |parent| tree[parent].key().tgid),
+                    session: node.session(),
+                    cgroups: Vec::new(),
+                };
+                Input::Identified { key, outcome: Identified::Alive(who) }
+            }
+            _ => unknown(question),
+        }
     }
 
     /// A verdict holds from a moment that is known, not from the first look of this run.
@@ -318,7 +340,7 @@ fn gone(question: Question) -> Input {
     }
 }
 
-/// It was there, and nobody looked.
+/// It was there, nobody looked, and nothing is known of it.
 fn unknown(question: Question) -> Input {
     let why = "nobody looked then when this was recorded".to_owned();
     match question {
