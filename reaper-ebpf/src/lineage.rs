@@ -162,7 +162,7 @@ fn insert(key: Proc, birth: &Birth) -> bool {
         Err(EXISTS) => false,
         Err(_) => {
             if let Some(unkept) = UNKEPT.get_ptr_mut(0) {
-                // SAFETY: the cell is this CPU's, and a tracing program is not interrupted by another one on its CPU.
+                // SAFETY: the cell is this CPU's, and only births, which are not told from an interrupt, write it.
                 unsafe { *unkept += 1 };
             }
             false

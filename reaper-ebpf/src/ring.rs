@@ -119,7 +119,8 @@ fn fills_another_step(len: u64) -> bool {
 #[inline(always)]
 fn count_lost() {
     if let Some(lost) = LOST.get_ptr_mut(0) {
-        // SAFETY: the cell is this CPU's, and a tracing program is not interrupted by another one on its CPU.
+        // SAFETY: the cell is this CPU's. A signal's program may come from an interrupt in the middle of another: then one of two losses
+        // that came together is not counted, and the rise shows all the same.
         unsafe { *lost += 1 };
     }
 }

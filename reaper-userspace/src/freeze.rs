@@ -1,4 +1,4 @@
-//! Holds a process still for the last look before a signal (design, section 4, "The instant of the signal").
+//! Holds a process still for the last look before a signal.
 //!
 //! Between a look and a signal a job can arrive; not if every thread of the process is stopped. It is stopped with
 //! ptrace(2), `PTRACE_SEIZE` and `PTRACE_INTERRUPT`, which job control does not see: no `SIGCHLD` and no result of wait(2) for

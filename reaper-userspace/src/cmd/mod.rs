@@ -101,8 +101,17 @@ fn configured(named: Option<&Path>) -> anyhow::Result<Config> {
         return Config::load(named).context("the configuration does not say where the event log is");
     }
     let file = Path::new(DEFAULT_CONFIG);
-    let config = if file.exists() { Config::load(file).ok() } else { None };
-    Ok(config.unwrap_or_else(Config::embedded))
+    if !file.exists() {
+        return Ok(Config::embedded());
+    }
+    Ok(Config::load(file).unwrap_or_else(|errors| {
+        // An agent may be running by what it said before it was broken.
+        tracing::warn!(
+            "the default event log is read, because {DEFAULT_CONFIG} is not valid:
+{errors}"
+        );
+        Config::embedded()
+    }))
 }
 
 /// The log that was named, or else that of a configuration. Whoever names none may not know where theirs is written.

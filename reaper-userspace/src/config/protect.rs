@@ -73,7 +73,7 @@ const BUILTIN: &[&str] = &[
     "virt*",
     // An old haproxy after a reload finishes its connections and goes.
     "haproxy",
-    // frameworks.md: never; its children share memory, and one that is killed makes all of them restart.
+    // Never (docs/profiles.md): its children share memory, and one that is killed makes all of them restart.
     "postgres*",
 ];
 

@@ -217,7 +217,7 @@ fn id(
     }
 }
 
-/// A queue endpoint. The core compares them as text.
+/// A queue endpoint.
 pub(super) fn endpoint(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<Endpoint> {
     const EXPECTED: &str = "\"tcp/PORT\", \"tcp/ADDRESS:PORT\" or \"unix:/PATH\"";
     let text = string(cx, node, EXPECTED)?;

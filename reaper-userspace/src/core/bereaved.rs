@@ -1,5 +1,5 @@
 //! A worker that has just lost its master or an intermediate, and whose fate is not decided: orphan, heir, or gone on
-//! purpose (design, section 2: Detached, Heir).
+//! purpose (docs/how-it-decides.md).
 //!
 //! Nothing is decided before /proc has been read afresh: titles change without any event, and setsid(2) may come after
 //! the parent's exit.
@@ -12,7 +12,7 @@ use super::membership::GroupId;
 use super::records::ProcView;
 use super::rules::Group;
 
-/// How long a process may take to leave its session after its parent's exit (design, section 2).
+/// How long a process may take to leave its session after its parent's exit.
 pub const DETACH_WITHIN: Ns = SECOND;
 
 /// See [`Bereaved::poll_again`].
@@ -55,6 +55,11 @@ impl Lost {
     pub fn above(who: Option<ProcView>, since: Ns) -> Self {
         Self { who, since, of_master: false, direct: false }
     }
+
+    /// The same loss in each of these groups.
+    pub fn in_each(&self, groups: &[GroupId]) -> BTreeMap<GroupId, Self> {
+        groups.iter().map(|&g| (g, self.clone())).collect()
+    }
 }
 
 /// What becomes of it.
@@ -76,17 +81,10 @@ pub enum Fate {
 }
 
 impl Bereaved {
-    /// One that has lost its masters of these groups in one way.
-    pub fn new(key: ProcKey, groups: &[GroupId], lost: &Lost, execed: bool) -> Self {
-        Self {
-            key,
-            losses: groups.iter().map(|&g| (g, lost.clone())).collect(),
-            since: lost.since,
-            exec_session: None,
-            execed,
-            adopter_was_unknown: false,
-            pause: 0,
-        }
+    /// One that has lost its masters of these groups, and the last of them just now.
+    pub fn new(key: ProcKey, losses: BTreeMap<GroupId, Lost>, execed: bool) -> Self {
+        let since = losses.values().map(|lost| lost.since).max().unwrap_or_default();
+        Self { key, losses, since, exec_session: None, execed, adopter_was_unknown: false, pause: 0 }
     }
 
     /// Decides, as far as that is possible at `now`. A `daemon` left its parent as daemons do, and a master adopted it then.

@@ -47,6 +47,6 @@ pub enum Effect {
     Release(ProcKey),
     /// Dump all tasks again: events were lost.
     Resync,
-    /// Keep on disk which groups are armed and which breakers are open.
+    /// Keep on disk what the next agent has to know: armed groups, open breakers, masters, orphans, who was asked to stop.
     Persist,
 }

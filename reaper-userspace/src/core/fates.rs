@@ -371,8 +371,7 @@ impl Core {
 
     fn look_again(&mut self, now: Ns, mut bereaved: Bereaved) {
         let at = bereaved.poll_again(now);
-        self.schedule.set(Timer::Bereaved(bereaved.key), at);
-        self.bereaved.insert(bereaved.key, bereaved);
+        self.leave_open(at, bereaved);
     }
 
     fn cannot_identify(&mut self, now: Ns, key: ProcKey, why: &str) {

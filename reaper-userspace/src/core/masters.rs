@@ -111,9 +111,8 @@ impl Core {
                 continue;
             }
             let execed = self.tree[id].has_execed();
-            let bereaved = Bereaved::new(key, &[g], &Lost::above(Some(proc.clone()), now), execed);
-            self.bereaved.insert(key, bereaved);
-            self.schedule.set(Timer::Bereaved(key), now);
+            let lost = Lost::above(Some(proc.clone()), now);
+            self.leave_open(now, Bereaved::new(key, lost.in_each(&[g]), execed));
         }
     }
 
@@ -126,9 +125,8 @@ impl Core {
             return;
         }
         let key = self.tree[id].key();
-        let bereaved = Bereaved::new(key, &groups, &Lost::above(None, now), self.tree[id].has_execed());
-        self.bereaved.insert(key, bereaved);
-        self.schedule.set(Timer::Bereaved(key), now);
+        let losses = Lost::above(None, now).in_each(&groups);
+        self.leave_open(now, Bereaved::new(key, losses, self.tree[id].has_execed()));
     }
 
     /// Somebody above a process who looks like a master of one of these groups and is none: as long as there was one above it, it
@@ -164,7 +162,7 @@ impl Core {
         self.remember();
     }
 
-    /// Design, section 2, Heir: if a group's worker matcher also matches its master matcher, say so when it happens.
+    /// If a group's worker matcher also matches its master matcher, say so when it happens.
     pub(super) fn say_overlap(&mut self, now: Ns, id: NodeId, g: GroupId, who: &Identity) {
         let rules = &self.rules.groups[g];
         if rules.worker.as_ref().is_some_and(|w| w.matches(who)) && !self.groups[g].overlap_said {

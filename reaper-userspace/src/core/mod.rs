@@ -4,10 +4,11 @@
 //! be done comes out of [`Core::poll_effect`]; [`Core::next_deadline`] says when to call again if nothing happens. The
 //! same inputs always give the same effects.
 //!
-//! Data flows one way through the files: `lineage` (births and deaths change the tree) → `fates` (who became a master,
-//! an heir, an orphan) → `stopping` (what is done about orphans).
+//! The files are chapters of one state machine. The main way through them: `lineage` (births and deaths change the tree) → `bereave`
+//! (who has lost a master) → `fates` (who became a master, an heir, an orphan) → `stopping` (what is done about orphans).
 
 pub mod argv;
+mod bereave;
 pub mod bereaved;
 pub mod breaker;
 pub mod container;

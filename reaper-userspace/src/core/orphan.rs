@@ -63,7 +63,7 @@ pub struct Orphan {
     pub since: Ns,
     /// Its lineage was never seen.
     pub stray: bool,
-    /// Somebody else has asked it to stop: it is left to finish.
+    /// It was asked to stop, by somebody else or by the agent for another group: it is left to finish.
     pub draining: bool,
     /// The last signal it got from the agent.
     pub signalled: Option<Signal>,

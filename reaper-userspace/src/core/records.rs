@@ -250,9 +250,9 @@ pub struct Evidence {
     pub verdict: Verdict,
     /// Why, in one sentence.
     pub because: String,
-    /// Every thread that was judged.
+    /// Its threads, 128 at most, the judged ones and the others.
     pub threads: Vec<ThreadView>,
-    /// CPU time used since the process was first seen idle, microseconds.
+    /// CPU time used within about the last second, microseconds.
     pub cpu_us: u64,
     /// Live children that mean busy.
     pub children: usize,

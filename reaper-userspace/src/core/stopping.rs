@@ -1,4 +1,4 @@
-//! What is done about orphans: look, judge, hold, signal, wait (design, sections 3 and 4).
+//! What is done about orphans: look, judge, hold, signal, wait.
 
 use super::breaker::Allowance;
 use super::effect::Effect;
@@ -273,7 +273,7 @@ impl Core {
         true
     }
 
-    /// Design, section 3: everything that forbids a signal except work.
+    /// Everything that forbids a signal except work.
     fn may_stop(&mut self, now: Ns, id: NodeId, key: ProcKey) -> Result<(), SparedBecause> {
         let Some(orphan) = self.orphans.get(&key) else { return Err(SparedBecause::Observe) };
         if let Some(because) = self.forbids(id, orphan) {

@@ -104,12 +104,10 @@ impl Core {
                 continue;
             }
             // Elders come first: below a daemon in the making nobody has lost a master yet.
-            self.schedule.set(Timer::Bereaved(key), now);
-            self.bereaved.insert(key, bereaved);
+            self.leave_open(now, bereaved);
         }
         for bereaved in lost {
-            self.schedule.set(Timer::Bereaved(bereaved.key), now);
-            self.bereaved.insert(bereaved.key, bereaved);
+            self.leave_open(now, bereaved);
         }
     }
 
@@ -132,9 +130,7 @@ impl Core {
                 .values_mut()
                 .for_each(|lost| lost.since = died.map_or(lost.since, |at| at.max(lost.since)));
         }
-        let since = losses.values().map(|lost| lost.since).max().unwrap_or(now);
-        let bereaved = Bereaved::new(node.key(), &[], &Lost::above(None, since), node.has_execed());
-        Bereaved { losses, exec_session, ..bereaved }
+        Bereaved { exec_session, ..Bereaved::new(node.key(), losses, node.has_execed()) }
     }
 
     /// How a process lost its master of a group unseen: by that one's death, else by that of the next above it.
@@ -185,7 +181,7 @@ impl Core {
         !self.tree[dead].had_two_of_its_image() && self.tree.all().filter(outlived).count() == 1
     }
 
-    /// Design, section 2: it looks like a worker, nobody above it is a master, and it was there before the agent.
+    /// A stray: it looks like a worker, nobody above it is a master, and it was there before the agent.
     pub(super) fn consider_as_stray(&mut self, now: Ns, id: NodeId, who: &Identity) {
         if !self.tree[id].may_be_stray()
             || self.tree[id].has_left()

@@ -1,5 +1,5 @@
 //! One look at a process: every thread, what it waits for, and what the descriptors are. The core judges it
-//! (`core/idle.rs`); here facts are gathered and nothing is decided.
+//! (`core/idle`); here facts are gathered and nothing is decided.
 //!
 //! Nothing is guessed. A file that cannot be read makes a thread's wait unknown, or the whole look unreadable; a number that
 //! may stand for another file than it did is unknown. Everything is read relative to a directory whose start time was checked.

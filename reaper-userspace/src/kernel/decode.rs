@@ -21,7 +21,7 @@ pub struct Decoded {
     pub lost: u64,
     /// `CLOCK_BOOTTIME` of the event.
     pub at: Ns,
-    /// The event: a fork, an exec or an exit.
+    /// The event: a fork, an exec, an exit or a stop signal.
     pub input: Input,
 }
 

@@ -1,4 +1,4 @@
-//! Whether a process is idle: the judgement over what a sample shows (design, section 4).
+//! Whether a process is idle: the judgement over what a sample shows.
 //!
 //! In doubt the answer is "unknown", and unknown counts as busy. `proof` judges what threads wait for, `polls` the cycle of those
 //! that poll by sleeping, `span` for how long it has lasted.

@@ -1,4 +1,4 @@
-//! The poll-cycle proof, for frameworks that poll by sleeping (design, section 4): wake, a few exchanges with the queue and nobody
+//! The poll-cycle proof, for frameworks that poll by sleeping: wake, a few exchanges with the queue and nobody
 //! else, sleep again.
 //!
 //! A sleep says nothing by itself: a job may sleep as long as the framework does. So a cycle counts only if what happened
