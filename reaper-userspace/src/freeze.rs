@@ -30,6 +30,8 @@ use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use nix::unistd::Pid;
 
 use crate::core::ids::ProcKey;
 use crate::core::rules::Signal;
@@ -138,9 +140,7 @@ pub fn freeze(held: Arc<Held>) -> Result<Frozen, FreezeError> {
     let (orders, inbox) = channel();
     let (outcome, frozen) = sync_channel(1);
     let run = move || freezer(&held, &outcome, &inbox);
-    Builder::new()
-        .name("reaper-freezer".to_owned())
-        .spawn(run)
+    here(|| Builder::new().name("reaper-freezer".to_owned()).spawn(run))
         .map_err(|e: io::Error| FreezeError::Failed(format!("no thread to freeze it: {e}")))?;
     match frozen.recv_timeout(PATIENCE) {
         Ok(Ok(stopped)) => Ok(Frozen { key, stopped, orders: Some(orders) }),
@@ -151,6 +151,21 @@ pub fn freeze(held: Arc<Held>) -> Result<Frozen, FreezeError> {
             Err(FreezeError::Failed("the freezer's thread ended unexpectedly".to_owned()))
         }
     }
+}
+
+/// Starts a thread on the CPU that this one runs on. This one only waits for it then, and waking somebody on another CPU that
+/// sleeps takes longer than all that the freezer does.
+fn here<T>(start: impl FnOnce() -> T) -> T {
+    let this = Pid::from_raw(0);
+    let (allowed, mut one) = (sched_getaffinity(this), CpuSet::new());
+    let pinned = sched_getcpu().and_then(|cpu| one.set(cpu)).and_then(|()| sched_setaffinity(this, &one));
+    let started = start();
+    if let (Ok(allowed), Ok(())) = (allowed, pinned)
+        && let Err(e) = sched_setaffinity(this, &allowed)
+    {
+        tracing::error!("the agent stays on one CPU: {e}");
+    }
+    started
 }
 
 impl Frozen {
