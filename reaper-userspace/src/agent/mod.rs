@@ -34,7 +34,7 @@ use crate::confine::confine;
 use crate::core::Core;
 use crate::core::effect::Effect;
 use crate::core::errors::Limit;
-use crate::core::ids::{MS, Ns, ProcKey, SECOND};
+use crate::core::ids::{MS, Ns, ProcKey};
 use crate::core::input::{Armed, Fired, Input, Sampled};
 use crate::core::records::{Event, Record};
 use crate::core::rules::{Group, Signal};
@@ -365,34 +365,6 @@ impl Agent {
             Err(FireError::Signal(SignalError::Gone)) => Fired::Gone,
             Err(e) => Fired::Failed(e.to_string()),
         }
-    }
-
-    fn resync(&mut self) {
-        self.resync_at = None;
-        if let Err(e) = self.dump(Vec::new()) {
-            tracing::error!("the tree cannot be rebuilt, nobody is signalled until it is: {e:#}");
-            self.resync_at = Some(clock::now() + SECOND);
-        }
-    }
-
-    /// All tasks, and then what happened while they were dumped.
-    /// `unread` are signals from before it. Returns everybody alive.
-    fn dump(&mut self, unread: Vec<Input>) -> anyhow::Result<Vec<ProcKey>> {
-        // The dump makes up for whatever was not told before it.
-        self.missed = self.probes.missed();
-        let at = clock::now();
-        let mut tasks = self.probes.tasks().context("cannot dump all processes")?;
-        snapshot::add_hidden(at, &mut tasks);
-        let now = clock::now();
-        let live = tasks.iter().map(|task| task.key).collect();
-        self.core.handle(now, Input::Snapshot { at, took_ns: now - at, tasks });
-        for signal in unread {
-            self.core.handle(now, signal);
-        }
-        self.drain();
-        let at = clock::now();
-        self.core.handle(at, Input::Merged { at });
-        Ok(live)
     }
 
     fn configure(&mut self, config: Config) {

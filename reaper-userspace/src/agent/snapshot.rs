@@ -1,13 +1,47 @@
-//! What the task iterator does not show.
+//! The dump of all processes, and what the task iterator does not show.
 //!
 //! Some kernels of sandboxes keep their own init out of BPF's sight, although it is a process like any other and the
 //! parent of every orphan. Whoever a row names as a parent and /proc shows alive belongs into the snapshot.
 
 use std::collections::BTreeSet;
 
-use crate::core::ids::{Ns, ProcKey};
-use crate::core::input::{Identified, Parent, Task};
+use anyhow::Context as _;
+
+use super::Agent;
+use crate::clock;
+use crate::core::ids::{Ns, ProcKey, SECOND};
+use crate::core::input::{Identified, Input, Parent, Task};
 use crate::procfs;
+
+impl Agent {
+    pub(super) fn resync(&mut self) {
+        self.resync_at = None;
+        if let Err(e) = self.dump(Vec::new()) {
+            tracing::error!("the tree cannot be rebuilt, nobody is signalled until it is: {e:#}");
+            self.resync_at = Some(clock::now() + SECOND);
+        }
+    }
+
+    /// All tasks, and then what happened while they were dumped.
+    /// `unread` are signals from before it. Returns everybody alive.
+    pub(super) fn dump(&mut self, unread: Vec<Input>) -> anyhow::Result<Vec<ProcKey>> {
+        // The dump makes up for whatever was not told before it.
+        self.missed = self.probes.missed();
+        let at = clock::now();
+        let mut tasks = self.probes.tasks().context("cannot dump all processes")?;
+        add_hidden(at, &mut tasks);
+        let now = clock::now();
+        let live = tasks.iter().map(|task| task.key).collect();
+        self.core.handle(now, Input::Snapshot { at, took_ns: now - at, tasks });
+        for signal in unread {
+            self.core.handle(now, signal);
+        }
+        self.drain();
+        let at = clock::now();
+        self.core.handle(at, Input::Merged { at });
+        Ok(live)
+    }
+}
 
 /// Adds the parents that have no row of their own.
 pub fn add_hidden(now: Ns, tasks: &mut Vec<Task>) {

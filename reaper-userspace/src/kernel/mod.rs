@@ -24,6 +24,7 @@ pub mod offsets;
 mod pins;
 mod plain;
 mod probes;
+mod stats;
 mod tasks;
 
 pub use events::{Drained, Events, FOLLOW_UP};
@@ -31,5 +32,6 @@ pub use lineage::Kept;
 pub use observer::{ObserveError, Observer};
 pub use offsets::Teller;
 pub use pins::{PinError, Pins};
-pub use probes::{DEFAULT_RING_BYTES, LoadError, Probes, ProgramStats};
+pub use probes::{DEFAULT_RING_BYTES, LoadError, Probes};
+pub use stats::ProgramStats;
 pub use tasks::SnapshotError;
