@@ -287,6 +287,23 @@ fn an_orphan_of_an_observing_group_can_be_one_of_an_enforcing_group_too() {
     rest(host);
 }
 
+#[test]
+fn what_would_be_done_is_told_once() {
+    let mut host = Host::running(rules(vec![gamma()]));
+    let master = spawn(&mut host, 0, sim::rules::MASTER_C);
+    let worker = spawn(&mut host, master, TOOL);
+    host.wait(1_500 * MS);
+    host.kernel.exit(master, 9);
+    host.wait(2_000 * MS);
+    // Nothing about it has changed.
+    spawn(&mut host, 0, sim::rules::MASTER_C);
+    host.wait(3_000 * MS);
+    assert!(host.kernel.is_alive(worker));
+    assert_eq!(count(&host, |e| matches!(e, Event::Signal { dry_run: true, .. })), 1);
+    assert_eq!(count(&host, |e| matches!(e, Event::Spared { .. })), 1);
+    rest(host);
+}
+
 /// A worker of a master that lives leaves a daemon, which forks twice and dies in the same millisecond.
 fn a_short_lived_daemon(host: &mut Host, subreaper: bool) -> [Who; 3] {
     let master = spawn(host, 0, MASTER_A);

@@ -135,7 +135,11 @@ pub fn paragraphs(known: &Explanation) -> Vec<(String, String)> {
 
 /// `4690 (php, dead) < 1 (systemd)`
 fn chain(ancestors: &[Ancestor], none: &str) -> String {
-    let one = |a: &Ancestor| format!("{} ({}{})", a.pid, a.comm, if a.alive { "" } else { ", dead" });
+    let one = |a: &Ancestor| {
+        // Of the dead that an earlier agent knew, the kernel has kept no name.
+        let name = if a.comm.is_empty() { "name not known" } else { &a.comm };
+        format!("{} ({name}{})", a.pid, if a.alive { "" } else { ", dead" })
+    };
     match ancestors {
         [] => none.to_owned(),
         all => all.iter().map(one).collect::<Vec<_>>().join(" < "),

@@ -238,7 +238,7 @@ fn idle(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<IdleDraft> {
     Some(IdleDraft {
         proof: table.get(cx, "proof", |cx, n| choice(cx, n, &proofs)),
         quiet: table.get(cx, "quiet", duration),
-        queue: table.get(cx, "queue", |cx, n| list(cx, n, "endpoints", endpoint)),
+        queue: table.get(cx, "queue", |cx, n| list(cx, n, "endpoints, as [\"tcp/6379\"]", endpoint)),
         sleep: table.get(cx, "sleep", some_duration),
         poll_request: table.get(cx, "poll_request", bytes),
         poll_reply: table.get(cx, "poll_reply", bytes),

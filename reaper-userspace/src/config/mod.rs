@@ -88,7 +88,7 @@ impl Config {
         let agent = root.get(&mut cx, "agent", agent::read).unwrap_or_default();
         let groups = root.get(&mut cx, "group", |cx, n| Some(group::read_all(cx, n))).unwrap_or_default();
         if !root.has("group") {
-            cx.warn(0, "there is no [[group]]: nothing is watched");
+            cx.warn(0, "there is no [[group]]: nothing is watched (without a file every built-in profile is; `reaper profiles NAME` prints one as a group)");
         }
         let (errors, warnings) = cx.finish();
         if !errors.is_empty() {

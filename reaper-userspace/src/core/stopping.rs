@@ -191,7 +191,8 @@ impl Core {
         let waiting: Vec<ProcKey> = self
             .orphans
             .values()
-            .filter(|o| o.group == g && o.phase == Phase::Watching)
+            // Of whom it was told what would be done, nothing else keeps it from being done than that the group observes.
+            .filter(|o| o.group == g && o.phase == Phase::Watching && !o.rehearsed)
             .map(|o| o.key)
             .collect();
         for key in waiting {

@@ -162,7 +162,7 @@ fn wrong_types() {
             f:4:75: unit: expected a systemd unit such as "horizon.service", found an integer
             f:5:14: proof: expected "source" or "asleep", found an integer
             f:6:14: quiet: expected a duration in quotes such as "200ms" or "30s", found an integer
-            f:7:14: queue: expected a list of endpoints, found an integer
+            f:7:14: queue: expected a list of endpoints, as ["tcp/6379"], found an integer
             f:8:14: sleep: expected a duration in quotes such as "200ms" or "30s", found an integer
             f:9:20: job_threads: expected a list of globs, found an integer
             f:10:18: children: expected a glob, found a date or time

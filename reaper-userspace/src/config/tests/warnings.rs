@@ -14,7 +14,12 @@ fn warnings(text: &str, expected: &Expect) {
 
 #[test]
 fn values_that_match_nothing_or_everything() {
-    warnings("", &expect!["f:1:1: there is no [[group]]: nothing is watched"]);
+    warnings(
+        "",
+        &expect![
+            "f:1:1: there is no [[group]]: nothing is watched (without a file every built-in profile is; `reaper profiles NAME` prints one as a group)"
+        ],
+    );
     warnings(
         &with("stop.signals = ['TERM', 'kill']"),
         &expect!["f:4:25: signals: KILL is not graceful: `kill = true` sends it after the last grace"],
