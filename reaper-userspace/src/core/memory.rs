@@ -157,6 +157,10 @@ impl Core {
 
     /// Whether it is kept now. Of whom the memory calls an orphan the event log has told: what there is to record goes before it.
     pub(super) fn persists_now(&mut self) -> bool {
+        // Nothing comes between the last look and the signal.
+        if matches!(self.effects.front(), Some(Effect::Fire { .. } | Effect::Release(_))) {
+            return false;
+        }
         let waits = |next: &Effect| matches!(next, Effect::Record(_) | Effect::Identify(_));
         let due =
             self.persist_first || self.postponed >= POSTPONED || !self.effects.front().is_some_and(waits);

@@ -326,6 +326,9 @@ impl Host {
             }
             Effect::Resync => self.begin_dump(),
             Effect::Persist => {
+                if !self.held.is_empty() {
+                    self.fail("the core writes a file while it holds somebody");
+                }
                 let status = self.core.status();
                 let named = |open: fn(&GroupStatus) -> bool| {
                     status.iter().filter(|g| open(g)).map(|g| g.name.clone()).collect::<Vec<_>>()
