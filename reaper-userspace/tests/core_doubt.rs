@@ -7,18 +7,9 @@ use reaper::core::ids::MS;
 use reaper::core::records::{Event, SparedBecause};
 
 use sim::agent::Host;
-use sim::kernel::{Birth, Program, Who};
+use sim::kernel::Birth;
 use sim::rules::{MASTER_A, MASTER_B, TOOL, WORKER_A, alpha, beta, rules};
-
-fn spawn(host: &mut Host, by: Who, program: Program) -> Who {
-    let child = host.kernel.fork(by, Birth::Plain).unwrap();
-    host.kernel.exec(child, program);
-    child
-}
-
-fn count(host: &Host, what: impl Fn(&Event) -> bool) -> usize {
-    host.log.iter().filter(|r| what(&r.event)).count()
-}
+use sim::{count, spawn};
 
 #[test]
 fn below_somebody_who_cannot_be_read_nobody_is_a_stray() {

@@ -9,14 +9,9 @@ use reaper::core::input::{Exit, Fork, Input, Parent, Task};
 use reaper::core::records::Event;
 
 use sim::agent::Host;
-use sim::kernel::{Birth, Program, Who};
+use sim::kernel::{Birth, Who};
 use sim::rules::{MASTER_B, WORKER_A, WORKER_B, beta, rules};
-
-fn spawn(host: &mut Host, by: Who, program: Program) -> Who {
-    let child = host.kernel.fork(by, Birth::Plain).unwrap();
-    host.kernel.exec(child, program);
-    child
-}
+use sim::spawn;
 
 fn is_orphan(host: &Host, who: Who) -> bool {
     let pid = host.kernel.procs[who].key.tgid;

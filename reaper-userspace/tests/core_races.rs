@@ -8,18 +8,9 @@ use reaper::core::ids::MS;
 use reaper::core::records::{Event, SparedBecause};
 
 use sim::agent::{Host, Stream};
-use sim::kernel::{Birth, Program, Who};
+use sim::kernel::{Birth, Who};
 use sim::rules::{MASTER_A, MASTER_B, SHELL, TOOL, WORKER_A, WORKER_B, alpha, beta, gamma, rules};
-
-fn spawn(host: &mut Host, by: Who, program: Program) -> Who {
-    let child = host.kernel.fork(by, Birth::Plain).unwrap();
-    host.kernel.exec(child, program);
-    child
-}
-
-fn count(host: &Host, what: impl Fn(&Event) -> bool) -> usize {
-    host.log.iter().filter(|r| what(&r.event)).count()
-}
+use sim::{count, spawn};
 
 fn rest(mut host: Host) {
     host.check();

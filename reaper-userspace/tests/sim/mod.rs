@@ -16,3 +16,17 @@ pub mod kernel;
 pub mod oracle;
 pub mod restart;
 pub mod rules;
+
+use reaper::core::records::Event;
+
+/// A child that has exec'd.
+pub fn spawn(host: &mut agent::Host, by: kernel::Who, program: kernel::Program) -> kernel::Who {
+    let child = host.kernel.fork(by, kernel::Birth::Plain).unwrap();
+    host.kernel.exec(child, program);
+    child
+}
+
+/// How many records are such.
+pub fn count(host: &agent::Host, what: impl Fn(&Event) -> bool) -> usize {
+    host.log.iter().filter(|r| what(&r.event)).count()
+}
