@@ -42,9 +42,15 @@ impl ColorChoice {
         match self {
             Self::Always => true,
             Self::Never => false,
-            Self::Auto => anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never,
+            // The library colours for a continuous integration's terminal of whatever kind.
+            Self::Auto => !is_dumb() && anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never,
         }
     }
+}
+
+/// term(7): a terminal that knows no colours says so in `TERM`.
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 /// Whether a character may go to a terminal as it is: no control character (C0, DEL, C1), nothing that reorders text

@@ -86,8 +86,16 @@ impl Row {
 
     fn command(&self, more: &[&str]) -> Command {
         let mut command = Command::new(binary());
-        command.args(&self.args).args(more).env_remove("NO_COLOR").env_remove("RUST_LOG");
+        command.args(&self.args).args(more);
+        as_a_person(&mut command);
         command
+    }
+}
+
+/// Without what the surroundings of this test say of colours: those of continuous integration ask for them.
+fn as_a_person(command: &mut Command) {
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI", "RUST_LOG"] {
+        command.env_remove(name);
     }
 }
 
@@ -311,8 +319,8 @@ fn on_terminals(stage: &Stage, row: &Row) {
     let wide = stage.terminal(row, 1_000, &[]).written;
     assert_eq!(wide.contains('\u{1b}'), row.colours, "{args:?}: {wide:?}");
     assert!(!is_bad(&uncoloured(&wide)), "{args:?}: {wide:?}");
-    for environment in [("NO_COLOR", "1"), ("TERM", "dumb")] {
-        let plain = stage.terminal(row, 1_000, &[environment]).written;
+    for environment in [&[("NO_COLOR", "1")][..], &[("TERM", "dumb")], &[("TERM", "dumb"), ("CI", "true")]] {
+        let plain = stage.terminal(row, 1_000, environment).written;
         assert!(!is_bad(&plain), "{args:?} with {environment:?}: {plain:?}");
     }
     for columns in [20, 41] {
@@ -504,7 +512,7 @@ fn an_agent_on_a_terminal() {
     let config = Config::new(&scene).observe();
     for (columns, no_color) in [(200, false), (30, true)] {
         let mut command = run_command(&scene, &config, &[]);
-        command.env_remove("NO_COLOR").env_remove("RUST_LOG");
+        as_a_person(&mut command);
         if no_color {
             command.env("NO_COLOR", "1");
         }
