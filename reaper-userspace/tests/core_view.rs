@@ -217,6 +217,42 @@ fn masters_workers_and_strangers_explained() {
     assert_eq!(host.core.explain(host.kernel.now, 99_999), None);
 }
 
+/// Who looks like a worker and has no master above is told why nobody watches it.
+#[test]
+fn who_only_looks_like_a_worker() {
+    let mut host = host(vec![alpha(), gamma()]);
+    family(&mut host);
+    let shell = spawn(&mut host, INIT, SHELL);
+    let alone = spawn(&mut host, shell, WORKER_A);
+    check(
+        &explained(&host, alone),
+        &expect![[r#"
+            It belongs to no group: nothing is done about it.
+            It fits the worker patterns of group a, but none of its ancestors is a master of that group, so it is not watched: above it are 12 (sh) and 1 (init).
+            It would be a worker if one of them matched the master patterns (group.master) of that group.
+        "#]],
+    );
+    let mut inner = shell;
+    for _ in 0..4 {
+        inner = spawn(&mut host, inner, SHELL);
+    }
+    let deep = spawn(&mut host, inner, WORKER_A);
+    assert!(explained(&host, deep).contains("(sh) and others."), "{}", explained(&host, deep));
+    // A name alone is not what the group asks for.
+    let mut exe = alpha();
+    exe.worker.as_mut().unwrap().exe = Some(globset::Glob::new("/usr/bin/alpha").unwrap().compile_matcher());
+    let mut host = Host::running(rules(vec![exe, Group { name: "a2".to_owned(), ..alpha() }]));
+    let alone = spawn(&mut host, INIT, WORKER_A);
+    check(
+        &explained(&host, alone),
+        &expect![[r#"
+            It belongs to no group: nothing is done about it.
+            It fits the worker patterns of groups a and a2, as far as its user, its name and its arguments tell, but none of its ancestors is a master of those groups, so it is not watched: above it is 1 (init).
+            It would be a worker if one of them matched the master patterns (group.master) of those groups.
+        "#]],
+    );
+}
+
 /// Looking changes nothing: the same is said twice, and what the core wants is the same with and without.
 #[test]
 fn looking_changes_nothing() {

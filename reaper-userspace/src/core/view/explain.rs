@@ -8,8 +8,11 @@ use crate::core::Core;
 use crate::core::ids::Ns;
 use crate::core::membership::GroupId;
 use crate::core::records::{Evidence, ProcView, SparedBecause};
-use crate::core::rules::Mode;
+use crate::core::rules::{Group, Matcher, Mode};
 use crate::core::tree::NodeId;
+
+/// So many of those above a process are named where the nearest will do.
+const NEAREST: usize = 4;
 
 /// Everything that is known of a process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -185,19 +188,53 @@ impl Core {
             ));
             return says;
         }
-        if no_role {
-            says.push(if node.has_left() {
-                "It looks like a worker, and it leads a session of its own or left its master on purpose, as daemons do: it is \
-                 left alone."
-                    .to_owned()
-            } else {
-                "It belongs to no group: nothing is done about it.".to_owned()
-            });
+        if no_role && node.has_left() {
+            let left = "It looks like a worker, and it leads a session of its own or left its master on purpose, as daemons \
+                 do: it is left alone.";
+            says.push(left.to_owned());
+        } else if no_role {
+            says.push("It belongs to no group: nothing is done about it.".to_owned());
+            says.extend(self.looks_like(id));
         }
         if self.is_protected(id) {
             says.push("It is protected: it is never signalled, whatever it is.".to_owned());
         }
         says
+    }
+
+    /// Why it is nobody's worker, sentence by sentence, if it looks like one.
+    fn looks_like(&self, id: NodeId) -> Vec<String> {
+        let who = self.known(id);
+        let fits = |g: &Group| g.worker.as_ref().is_some_and(|worker| worker.might_match(&who));
+        let groups: Vec<&Group> = self.rules.groups.iter().filter(|g| fits(g)).collect();
+        let (of, its) = match &*groups {
+            [] => return Vec::new(),
+            [one] => (format!("group {}", one.name), "that group"),
+            many => (format!("groups {}", listed(many.iter().map(|g| g.name.clone()))), "those groups"),
+        };
+        // What /proc alone tells is not asked for.
+        let also = if groups.iter().any(|g| g.worker.as_ref().is_some_and(Matcher::needs_proc)) {
+            ", as far as its user, its name and its arguments tell"
+        } else {
+            ""
+        };
+        let mut ancestors = self.tree.ancestors(id);
+        let mut above: Vec<String> = ancestors.by_ref().take(NEAREST).map(|up| self.name(up)).collect();
+        above.extend(ancestors.next().map(|_| "others".to_owned()));
+        let above = match &*above {
+            [] => "above it is nobody".to_owned(),
+            [one] => format!("above it is {one}"),
+            _ => format!("above it are {}", listed(above.into_iter())),
+        };
+        vec![
+            format!(
+                "It fits the worker patterns of {of}{also}, but none of its ancestors is a master of {its}, so it is not \
+                 watched: {above}."
+            ),
+            format!(
+                "It would be a worker if one of them matched the master patterns (group.master) of {its}."
+            ),
+        ]
     }
 
     /// How many live processes have this master as the nearest in their lineage, and are workers.
@@ -214,6 +251,15 @@ impl Core {
         let node = &self.tree[id];
         let dead = if node.is_live() { "" } else { ", dead" };
         format!("{} ({}{dead})", node.key().tgid, node.comm())
+    }
+}
+
+/// `a`, `a and b`, `a, b and c`
+fn listed(mut all: impl DoubleEndedIterator<Item = String>) -> String {
+    let last = all.next_back().unwrap_or_default();
+    match all.collect::<Vec<_>>().join(", ") {
+        before if before.is_empty() => last,
+        before => format!("{before} and {last}"),
     }
 }
 
