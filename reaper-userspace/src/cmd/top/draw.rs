@@ -7,14 +7,26 @@ use ratatui::text::{Line, Span};
 
 use super::app::{App, Entry, Pane};
 use crate::agent::protocol::Overview;
-use crate::cmd::explain;
+use crate::cmd::{explain, orphans};
 use crate::core::GroupStatus;
-use crate::core::records::Verdict;
+use crate::core::records::SparedBecause;
 use crate::core::rules::Mode;
 use crate::core::view::words::{count, span};
-use crate::output::{escape, fit, pad, wrap};
+use crate::core::view::{Does, Next, OrphanView};
+use crate::output::{escape, fit, pad, width_of, wrap};
 
-const KEYS: [(&str, &str); 9] = [
+/// Columns of the list that are as wide as that everywhere: pid and state.
+const PID: usize = 7;
+const STATE: usize = 8;
+
+/// An age with both its units, and with the larger one alone.
+const AGE: usize = 11;
+const SHORT_AGE: usize = 6;
+
+/// So much room what comes next has before ages and groups are shown whole: a signal and its condition.
+const NEXT: usize = 36;
+
+const KEYS: [(&str, &str); 10] = [
     ("up, down, k, j", "choose a process"),
     ("page up, page down, home, end", "the same, faster"),
     ("enter", "explain it"),
@@ -24,6 +36,7 @@ const KEYS: [(&str, &str); 9] = [
     ("?, h", "this"),
     ("q, control-c", "quit"),
     ("", "Orphans come first, the oldest on top."),
+    ("", "[observes]: its group only looks on; what it would do else."),
 ];
 
 /// Draws everything.
@@ -41,6 +54,66 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>) {
         Pane::Explanation { pid, known, scroll } => page.explanation(*pid, known.as_ref(), *scroll),
     }
     page.foot(app);
+}
+
+/// How wide the list's columns are that are not the same everywhere.
+#[derive(Clone, Copy)]
+struct Columns {
+    group: usize,
+    age: usize,
+    /// What comes next: the one that is read.
+    what: usize,
+}
+
+impl Columns {
+    /// Whatever is not needed for what comes next goes to the groups' names and the ages.
+    fn of(width: usize, entries: &[Entry<'_>]) -> Self {
+        // Behind each column but the last there is a space.
+        let room = width.saturating_sub(PID + STATE + 4);
+        let longest = entries.iter().map(|e| width_of(&escape(e.group))).max().unwrap_or_default();
+        let spare = room.saturating_sub(NEXT);
+        let age = if spare >= AGE + "GROUP".len() { AGE } else { SHORT_AGE };
+        let group = spare.saturating_sub(age).min(longest).clamp("GROUP".len(), 20);
+        Self { group, age, what: room.saturating_sub(group + age) }
+    }
+}
+
+/// A length of time in so many columns: without its smaller unit if that is too much.
+fn short(age: &str, width: usize) -> String {
+    if width_of(age) <= width {
+        return age.to_owned();
+    }
+    age.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+/// What comes next for an orphan: in a sentence where there is room for it, else in a few words.
+fn comes_next(orphan: &OrphanView, room: usize) -> String {
+    let Next { does, signal, in_us, spared, says, .. } = &orphan.next;
+    if width_of(says) <= room {
+        return says.clone();
+    }
+    let step = || {
+        let signal = signal.as_deref().unwrap_or_default();
+        match in_us {
+            Some(0) => format!("{signal} now"),
+            Some(us) => format!("{signal} in {}, if idle", span(us.saturating_mul(1_000))),
+            None => format!("{signal} when idle"),
+        }
+    };
+    let few = match (does, spared) {
+        (Does::Signal, _) => return step(),
+        (Does::Rehearse, _) => return format!("[observes] {}", step()),
+        (Does::Nothing, Some(SparedBecause::Unarmed)) => "never had a master",
+        (Does::Nothing, Some(SparedBecause::Protected)) => "protected",
+        (Does::Nothing, Some(SparedBecause::Breaker)) => "its group has stopped too many",
+        (Does::Nothing, Some(SparedBecause::JobChild)) => "a job itself",
+        (Does::Nothing, Some(SparedBecause::Adopted)) => "below its master again",
+        (Does::Nothing, Some(SparedBecause::Detached)) => "left on purpose",
+        (Does::Nothing, Some(SparedBecause::NotReplaced)) => "waits for a new master",
+        (Does::Nothing, _) if orphan.draining => "it is left to finish",
+        (Does::Nothing, _) => return says.clone(),
+    };
+    format!("nothing: {few}")
 }
 
 /// A screen that is filled from the top; its last line is for the keys.
@@ -91,7 +164,7 @@ impl Page<'_, '_> {
         };
         let rate = app.rate.map_or_else(|| "-".to_owned(), |r| r.to_string());
         let counters = &status.counters;
-        let lost = format!("{} lost", counters.lost);
+        let lost = format!("{} lost", count(usize::try_from(counters.lost).unwrap_or(usize::MAX), "event"));
         let rest = format!(
             ", {rate} events/s, {} signals, {} processes: reaper {}, pid {}",
             counters.signals, status.processes, status.version, status.pid
@@ -155,14 +228,19 @@ impl Page<'_, '_> {
 
     fn list(&mut self, app: &App, overview: &Overview) {
         let entries = app.entries();
+        let columns = Columns::of(self.width(), &entries);
+        let (group, age) = (columns.group, columns.age);
         self.bar(
-            &format!("{:>7} {:<12} {:<8} {:<11} WHAT COMES NEXT, OR COMMAND", "PID", "GROUP", "STATE", "AGE"),
+            &format!(
+                "{:>PID$} {:<group$} {:<STATE$} {:<age$} WHAT COMES NEXT, OR COMMAND",
+                "PID", "GROUP", "STATE", "AGE"
+            ),
             Style::new(),
         );
         let room = self.left();
         let first = app.selected.saturating_sub(room / 2).min(entries.len().saturating_sub(room));
         for (at, entry) in entries.iter().enumerate().skip(first).take(room) {
-            self.entry(entry, at == app.selected);
+            self.entry(entry, columns, at == app.selected);
         }
         if entries.is_empty() {
             let none = overview.orphan_list.is_empty() && overview.master_list.is_empty();
@@ -171,27 +249,21 @@ impl Page<'_, '_> {
         }
     }
 
-    fn entry(&mut self, entry: &Entry<'_>, chosen: bool) {
+    fn entry(&mut self, entry: &Entry<'_>, columns: Columns, chosen: bool) {
         let (state, style) = match entry.orphan {
             None => ("master", self.style(Color::Green)),
-            Some(o) if o.draining => ("draining", self.style(Color::Cyan)),
-            Some(o) => match o.evidence.as_ref().map(|e| e.verdict) {
-                Some(Verdict::Idle) => ("idle", self.style(Color::Yellow)),
-                Some(Verdict::Busy) => ("busy", self.style(Color::Yellow)),
-                Some(Verdict::Unknown) => ("unknown", self.style(Color::Yellow)),
-                None => ("orphan", self.style(Color::Yellow)),
-            },
+            Some(o) if o.draining => (orphans::state(o).0, self.style(Color::Cyan)),
+            Some(o) => (orphans::state(o).0, self.style(Color::Yellow)),
         };
-        let what = entry.orphan.map_or(entry.command.as_str(), |o| &o.next.says);
-        let group = escape(entry.group);
-        let before = format!("{:>7} {} ", entry.pid, pad(&fit(&group, 12), 12));
-        let age = fit(&span(entry.age), 11).into_owned();
-        let room = self.width().saturating_sub(42);
-        let after = format!(" {} {}", pad(&age, 11), fit(&escape(what), room));
+        let Columns { group, age, what } = columns;
+        let before = format!("{:>PID$} {} ", entry.pid, pad(&fit(&escape(entry.group), group), group));
+        let next = entry.orphan.map_or_else(|| entry.command.clone(), |o| comes_next(o, what));
+        let after = format!(" {} {}", pad(&short(&span(entry.age), age), age), fit(&escape(&next), what));
         if chosen {
-            return self.bar(&format!("{before}{state:<8}{after}"), Style::new());
+            return self.bar(&format!("{before}{state:<STATE$}{after}"), Style::new());
         }
-        let parts = vec![Span::raw(before), Span::styled(format!("{state:<8}"), style), Span::raw(after)];
+        let parts =
+            vec![Span::raw(before), Span::styled(format!("{state:<STATE$}"), style), Span::raw(after)];
         self.line(&Line::from(parts));
     }
 

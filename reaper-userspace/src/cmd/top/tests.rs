@@ -56,6 +56,15 @@ fn orphan(pid: u32, group: &str, seconds: u64, verdict: Option<Verdict>, says: &
     }
 }
 
+/// Of a group that only looks on.
+fn observed(pid: u32) -> OrphanView {
+    let says = "nothing: its group only observes (else: TERM as soon as it has been idle for 200 ms)";
+    let mut orphan = orphan(pid, "web", 0, Some(Verdict::Unknown), says);
+    orphan.next.does = Does::Rehearse;
+    orphan.next.spared = Some(SparedBecause::Observe);
+    orphan
+}
+
 fn group(name: &str, mode: Mode, masters: usize, orphans: usize) -> GroupStatus {
     GroupStatus {
         name: name.to_owned(),
@@ -94,13 +103,7 @@ fn overview(events: u64, at: u64) -> Overview {
             asked,
             orphan(1680, "horizon", 12, Some(Verdict::Busy), "TERM as soon as it has been idle for 200 ms"),
             orphan(1681, "horizon", 1, Some(Verdict::Idle), "TERM in 120 ms, if it stays idle"),
-            orphan(
-                1682,
-                "web",
-                0,
-                None,
-                "nothing: its group only observes (else: QUIT as soon as it is idle)",
-            ),
+            observed(1682),
         ],
     }
 }
@@ -184,19 +187,19 @@ fn the_list() {
         80,
         24,
         &expect![[r#"
-        0 lost, 123 events/s, 4 signals, 412 processes: reaper 0.1.0, pid 812
-        GROUP                MODE     MASTERS ORPHANS  STATE
-        horizon              enforce        1       3
-        web                  observe        0       1  not armed: never had a master
-        mails                enforce        1       0  STOPPED: too many signals
-        1 other group has nobody
-            PID GROUP        STATE    AGE         WHAT COMES NEXT, OR COMMAND
-           1690 horizon      draining 1 h 6 min   nothing: process 1 has sent it TERM
-           1680 horizon      busy     12 s        TERM as soon as it has been idle for …
-           1681 horizon      idle     1 s         TERM in 120 ms, if it stays idle
-           1682 web          orphan   0 s         nothing: its group only observes (els…
-           1676 horizon      master   1 h 33 min  php artisan horizon
-           1700 mails        master   1 h 33 min  evil\x1b[2J\u{202e} 作業
+            0 events lost, 123 events/s, 4 signals, 412 processes: reaper 0.1.0, pid 812
+            GROUP                MODE     MASTERS ORPHANS  STATE
+            horizon              enforce        1       3
+            web                  observe        0       1  not armed: never had a master
+            mails                enforce        1       0  STOPPED: too many signals
+            1 other group has nobody
+                PID GROUP   STATE    AGE         WHAT COMES NEXT, OR COMMAND
+               1690 horizon draining 1 h 6 min   nothing: process 1 has sent it TERM
+               1680 horizon busy     12 s        TERM as soon as it has been idle for 200 ms
+               1681 horizon idle     1 s         TERM in 120 ms, if it stays idle
+               1682 web     unknown  0 s         [observes] TERM when idle
+               1676 horizon master   1 h 33 min  php artisan horizon
+               1700 mails   master   1 h 33 min  evil\x1b[2J\u{202e} 作業
 
 
 
@@ -207,8 +210,8 @@ fn the_list() {
 
 
 
-        q quit   enter explain   / filter   g group   ? help
-    "#]],
+            q quit   enter explain   / filter   g group   ? help
+        "#]],
     );
 }
 
@@ -219,20 +222,48 @@ fn a_narrow_and_low_one() {
         46,
         12,
         &expect![[r#"
-        0 lost, 123 events/s, 4 signals, 412 processes
-        GROUP                MODE     MASTERS ORPHANS…
-        horizon              enforce        1       3
-        web                  observe        0       1
-        mails                enforce        1       0
-        1 other group has nobody
-            PID GROUP        STATE    AGE         WHA…
-           1690 horizon      draining 1 h 6 min   not…
-           1680 horizon      busy     12 s        TER…
-           1681 horizon      idle     1 s         TER…
-           1682 web          orphan   0 s         not…
-        q quit   enter explain   / filter   g group  …
-    "#]],
+            0 events lost, 123 events/s, 4 signals, 412 pr
+            GROUP                MODE     MASTERS ORPHANS…
+            horizon              enforce        1       3
+            web                  observe        0       1
+            mails                enforce        1       0
+            1 other group has nobody
+                PID GROUP STATE    AGE    WHAT COMES NEXT…
+               1690 hori… draining 1 h    TERM when idle
+               1680 hori… busy     12 s   TERM when idle
+               1681 hori… idle     1 s    TERM when idle
+               1682 web   unknown  0 s    [observes] TERM…
+            q quit   enter explain   / filter   g group  …
+        "#]],
     );
+}
+
+/// What comes next is readable in a terminal of the usual size, whatever the group is called; where there is room it is a sentence.
+#[test]
+fn what_comes_next_fits() {
+    let mut app = app();
+    let mut overview = overview(2_000, 7_303);
+    let long = "a-group-with-a-very-long-name";
+    for orphan in &mut overview.orphan_list {
+        orphan.group = long.to_owned();
+    }
+    overview.orphan_list[0].next.does = Does::Nothing;
+    overview.orphan_list[0].next.says =
+        "nothing: process 1 has sent it TERM, and it is left to finish".to_owned();
+    overview.orphan_list[2].next.in_us = Some(120_000);
+    overview.orphan_list[2].next.says = "TERM in 120 ms, if it stays idle; in 10 min even if busy".to_owned();
+    app.take(overview);
+    let shown = screen(&app, 80, 24);
+    for words in [
+        " draining 1 h 6 min   nothing: it is left to finish\n",
+        " busy     12 s        TERM when idle\n",
+        " idle     1 s         TERM in 120 ms, if idle\n",
+        " unknown  0 s         [observes] TERM when idle\n",
+    ] {
+        assert!(shown.contains(words), "{words:?}: {shown}");
+    }
+    let wide = screen(&app, 200, 24);
+    assert!(wide.contains("(else: TERM as soon as it has been idle for 200 ms)\n"), "{wide}");
 }
 
 /// Nothing is too small to be drawn on.
@@ -268,7 +299,8 @@ fn before_and_without_an_answer() {
     late.take(lossy);
     let shown = screen(&late, 80, 24);
     assert!(
-        shown.contains("9 lost") && shown.contains("\nthe tree is being rebuilt: nobody is signalled\n"),
+        shown.contains("9 events lost")
+            && shown.contains("\nthe tree is being rebuilt: nobody is signalled\n"),
         "{shown}"
     );
 }
@@ -355,19 +387,19 @@ fn an_explanation() {
         60,
         24,
         &expect![[r#"
-        0 lost, 123 events/s, 4 signals, 412 processes: reaper 0.1.0
-        PROCESS 1680
-        1680      php artisan horizon:work
-        process   php, user 33, born 1 h ago
-        parents   1 (systemd)
-        lineage   1676 (php, dead)
-        group     orphan of horizon, which enforces
-                  It has been an orphan for 12 s: it descends from
-                  master 1676 (php, dead).
-        seen      40 ms ago, busy: thread 1680 (php\x1b[m) is
-                  running
-        next      TERM as soon as it has been idle for 200 ms
-        rule      no signal to a busy process
+            0 events lost, 123 events/s, 4 signals, 412 processes: reape
+            PROCESS 1680
+            1680      php artisan horizon:work
+            process   php, user 33, born 1 h ago
+            parents   1 (systemd)
+            lineage   1676 (php, dead)
+            group     orphan of horizon, which enforces
+                      It has been an orphan for 12 s: it descends from
+                      master 1676 (php, dead).
+            seen      40 ms ago, busy: thread 1680 (php\x1b[m) is
+                      running
+            next      TERM as soon as it has been idle for 200 ms
+            rule      no signal to a busy process
 
 
 
@@ -378,8 +410,8 @@ fn an_explanation() {
 
 
 
-        up, down scroll   escape back   q quit
-    "#]],
+            up, down scroll   escape back   q quit
+        "#]],
     );
     // Scrolled further than there is: the end stays in sight.
     typed(&mut app, "jjjjjjjjjjjjjjjjjjjjjjjjjjjjjjj");
@@ -388,13 +420,13 @@ fn an_explanation() {
         60,
         6,
         &expect![[r#"
-        0 lost, 123 events/s, 4 signals, 412 processes: reaper 0.1.0
-        PROCESS 1680
-                  running
-        next      TERM as soon as it has been idle for 200 ms
-        rule      no signal to a busy process
-        up, down scroll   escape back   q quit
-    "#]],
+            0 events lost, 123 events/s, 4 signals, 412 processes: reape
+            PROCESS 1680
+                      running
+            next      TERM as soon as it has been idle for 200 ms
+            rule      no signal to a busy process
+            up, down scroll   escape back   q quit
+        "#]],
     );
     app.take_explanation(1680, Ok(None));
     assert!(screen(&app, 80, 10).contains("process 1680 is gone"));
