@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::progress::Progress;
+use super::tail::Printer;
 use crate::config::Config;
 use crate::core::ids::Ns;
 use crate::core::records::Record;
@@ -66,8 +67,9 @@ pub fn run(args: &ReplayArgs, sink: &mut Sink<'_>) -> anyhow::Result<ExitCode> {
     let mut progress = Progress::new("replay");
     let replayed = replay(&script, &config.rules, |done, of| progress.at(done as u64, of as u64));
     drop(progress);
+    let mut printer = Printer::default();
     for (seq, record) in (1..).zip(&replayed.records) {
-        print(&script, seq, record, sink)?;
+        print(&script, seq, record, &mut printer, sink)?;
     }
     if sink.format == OutputFormat::Human {
         summary(&script, &config.rules, &replayed, sink.out)?;
@@ -140,14 +142,24 @@ fn tell_broken(file: &Path, broken: &[Broken], err: &mut dyn Write) -> std::io::
     Ok(())
 }
 
-/// As `reaper tail` prints it.
-fn print(script: &Script, seq: u64, record: &Record, sink: &mut Sink<'_>) -> anyhow::Result<()> {
+/// As `reaper tail` prints it. Times since boot are of no day.
+fn print(
+    script: &Script,
+    seq: u64,
+    record: &Record,
+    printer: &mut Printer,
+    sink: &mut Sink<'_>,
+) -> anyhow::Result<()> {
     let mut text = Vec::new();
     line::append(&mut text, seq, wall(script, record.boot_ns), record)?;
     if sink.format == OutputFormat::Json {
         sink.out.write_all(&text)?;
     } else if let Some(line) = Line::parse(&text) {
-        writeln!(sink.out, "{}", line.human(sink.color, &sink.zone))?;
+        if script.clock.is_some() {
+            printer.print_human(&line, (sink.color, &sink.zone), sink.out)?;
+        } else {
+            writeln!(sink.out, "{}", line.human(sink.color, &sink.zone))?;
+        }
     }
     Ok(())
 }

@@ -87,7 +87,7 @@ fn tail(args: &TailArgs, default_log: PathBuf, sink: &mut Sink<'_>) -> anyhow::R
         None => open(path, args).map(|reader| (reader, VecDeque::new())),
     }
     .with_context(reading)?;
-    let mut printer = Printer { day: Zoned::now().with_time_zone(sink.zone.clone()).date() };
+    let mut printer = Printer::default();
     for line in lines {
         printer.print(&line, sink)?;
     }
@@ -164,9 +164,10 @@ impl TailArgs {
     }
 }
 
-/// Prints records, and for people the day whenever it changes: lines show the time only.
-struct Printer {
-    day: Date,
+/// Prints records, and for people the day first and whenever it changes: lines show the time only.
+#[derive(Default)]
+pub(super) struct Printer {
+    day: Option<Date>,
 }
 
 impl Printer {
@@ -174,11 +175,21 @@ impl Printer {
         if sink.format == OutputFormat::Json {
             return writeln!(sink.out, "{}", line.raw);
         }
-        let day = line.ts.to_zoned(sink.zone.clone()).date();
-        if std::mem::replace(&mut self.day, day) != day {
-            writeln!(sink.out, "-- {day} --")?;
+        self.print_human(line, (sink.color, &sink.zone), sink.out)
+    }
+
+    /// For people, in colours or not and in their time zone.
+    pub(super) fn print_human(
+        &mut self,
+        line: &Line,
+        (color, zone): (bool, &TimeZone),
+        out: &mut dyn Write,
+    ) -> std::io::Result<()> {
+        let day = line.ts.to_zoned(zone.clone()).date();
+        if self.day.replace(day) != Some(day) {
+            writeln!(out, "-- {day} --")?;
         }
-        writeln!(sink.out, "{}", line.human(sink.color, &sink.zone))
+        writeln!(out, "{}", line.human(color, zone))
     }
 }
 

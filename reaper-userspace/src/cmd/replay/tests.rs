@@ -38,7 +38,8 @@ fn shown(log: &str, config: &str, format: OutputFormat) -> anyhow::Result<(Strin
 fn for_people() {
     let (out, err) = shown(LOG, CONFIG, OutputFormat::Human).expect("it runs");
     expect![[r#"
-        10:00:00.000 snapshot        3 processes in 0 us
+        -- 2026-01-02 --
+        10:00:00.000 snapshot        3 processes in 0 s
         10:00:00.000 master_found    mails           10 mailer           mailer --supervise
         10:00:01.000 master_lost     mails           10 mailer           exit status 1: 1 worker orphaned
         10:00:01.000 orphaned        mails           11 ma\x1biler       lost 10 (mailer); lineage 10
