@@ -7,14 +7,13 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use serde::Serialize;
 
+use crate::agent::DEFAULT_CONFIG;
 use crate::config::{Config, Diagnostic};
-use crate::core::ids::Ns;
 use crate::core::rules::{Group, Mode, Signal, When};
+use crate::core::view::words::{count, span};
 use crate::output::{OutputFormat, escape_path};
+use crate::profiles::{self, Profile};
 use crate::trust;
-
-/// Where the installed configuration is.
-const DEFAULT_FILE: &str = "/etc/reaper/reaper.toml";
 
 /// Validates a configuration; every error comes with file:line:column and what was expected.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -61,7 +60,12 @@ struct GroupLine<'a> {
 /// # Errors
 /// If the file cannot be read or `out` not written.
 pub fn run(args: &CheckArgs, output: OutputFormat, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    let file = args.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
+    let file = args.file.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG));
+    anyhow::ensure!(
+        args.file.is_some() || file.exists(),
+        "there is no {DEFAULT_CONFIG}: say which file, as in `reaper check FILE`. Without one the agent takes the built-in \
+         configuration, which observes with every profile of `reaper profiles` and signals nobody"
+    );
     let (errors, config) = match Config::load(file) {
         Ok(mut config) => {
             if let Err(why) = trust::check_file(file) {
@@ -112,10 +116,6 @@ fn human(
     Ok(())
 }
 
-fn count(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
-}
-
 /// A group in one line: "enforces (profile x): idle orphans get TERM, KILL after 30s".
 fn summary(group: &Group) -> String {
     let stop = &group.stop;
@@ -124,24 +124,23 @@ fn summary(group: &Group) -> String {
         Mode::Enforce => ("enforces", "get"),
     };
     let profile = group.profile.as_ref().map(|p| format!(" (profile {p})")).unwrap_or_default();
+    if group.profile.as_deref().and_then(profiles::find).is_some_and(Profile::never_enforces) {
+        return format!("{verb}{profile}: orphans are reported and never signalled");
+    }
     let signals: Vec<String> = stop.signals.iter().map(Signal::to_string).collect();
     let mut line = format!("{verb}{profile}: idle orphans {get} {}", signals.join(", then "));
     let kill = if stop.kill { ", then KILL" } else { "" };
     line.push_str(kill);
     if stop.kill || signals.len() > 1 {
-        line.push_str(&format!(", {} apart", length(stop.grace)));
+        line.push_str(&format!(", {} apart", span(stop.grace)));
     }
     if stop.when == When::Replaced {
         line.push_str(", once a new master lives");
     }
     if stop.deadline > 0 {
-        line.push_str(&format!("; busy ones too after {}", length(stop.deadline)));
+        line.push_str(&format!("; busy ones too after {}", span(stop.deadline)));
     }
     line
-}
-
-fn length(ns: Ns) -> String {
-    humantime::format_duration(std::time::Duration::from_nanos(ns)).to_string()
 }
 
 fn json(
@@ -220,8 +219,8 @@ mod tests {
             &expect![[r#"
             reaper.toml:8:28: warning: signals: KILL is not graceful: `kill = true` sends it after the last grace
             reaper.toml: ok, 2 groups, 1 warning
-              queue  observes (profile laravel-queue): idle orphans would get TERM, then KILL, 30s apart
-              own    enforces: idle orphans get INT, then KILL, 1m 5s apart, once a new master lives; busy ones too after 2h
+              queue  observes (profile laravel-queue): idle orphans would get TERM, then KILL, 30 s apart
+              own    enforces: idle orphans get INT, then KILL, 1 min 5 s apart, once a new master lives; busy ones too after 2 h
         "#]],
         );
         check(
@@ -244,6 +243,20 @@ mod tests {
             &expect![[r#"
             reaper.toml: ok, 1 group, 0 warnings
               one  observes: idle orphans would get TERM
+        "#]],
+        );
+    }
+
+    /// Its profile signals nobody, whatever the group says.
+    #[test]
+    fn one_that_never_signals() {
+        check(
+            "[[group]]\nname = 'db'\nprofile = 'postgresql'",
+            OutputFormat::Human,
+            0,
+            &expect![[r#"
+            reaper.toml: ok, 1 group, 0 warnings
+              db  observes (profile postgresql): orphans are reported and never signalled
         "#]],
         );
     }
