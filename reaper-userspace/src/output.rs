@@ -43,7 +43,9 @@ impl ColorChoice {
             Self::Always => true,
             Self::Never => false,
             // The library colours for a continuous integration's terminal of whatever kind.
-            Self::Auto => !is_dumb() && anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never,
+            Self::Auto => {
+                !is_dumb() && anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
+            }
         }
     }
 }

@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 use super::demo_actor::{JOB, Role};
 use super::run::log_target;
 use crate::agent::{Agent, Settings};
+use crate::core::view::words::span;
 use crate::event_log::LogTarget;
 use crate::output::OutputFormat;
 use stage::{Show, Stage};
@@ -141,8 +142,8 @@ async fn idle_went(stage: &mut Stage) -> anyhow::Result<()> {
         .await?;
     let took =
         stage.record("reaped", Role::WorkerIdle).and_then(|r| r["took_us"].as_u64()).unwrap_or(u64::MAX);
-    anyhow::ensure!(Duration::from_micros(took) <= AT_ONCE, "it took {} ms", took / 1_000);
-    stage.say(&format!("the idle orphan was gone {} ms after its master", took / 1_000));
+    anyhow::ensure!(Duration::from_micros(took) <= AT_ONCE, "it took {}", span(took.saturating_mul(1_000)));
+    stage.say(&format!("the idle orphan was gone {} after its master", span(took.saturating_mul(1_000))));
     Ok(())
 }
 

@@ -4,7 +4,6 @@
 //! the file.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
@@ -14,6 +13,7 @@ use serde_json::Value;
 
 use super::line::Line;
 use crate::core::records::{Event, HeirBecause, ProcView, Record, SparedBecause};
+use crate::core::view::words::{because, count, span};
 use crate::output::escape;
 
 /// One line without its newline: local time, kind, group, pid, comm, and what happened in a sentence. An object that is
@@ -86,7 +86,7 @@ pub fn sentence(event: &Event) -> String {
         Event::ConfigLoaded { file, groups } => format!("{file}: {}", groups.join(", ")),
         Event::ConfigRejected { file, errors } => format!("{file}: {}", errors.join("; ")),
         Event::Snapshot { processes, took_us } => {
-            format!("{} in {}", count(*processes as u64, "process"), time(*took_us))
+            format!("{} in {}", count(*processes, "process"), time(*took_us))
         }
         Event::Fork { parent, .. } => format!("by {}", who(parent)),
         Event::Exec { proc, .. } => format!("{} {}", proc.exe, args(proc)),
@@ -99,7 +99,7 @@ pub fn sentence(event: &Event) -> String {
             format!("{}: everybody in its pid namespace dies", exit(*code, signal.as_deref()))
         }
         Event::MasterLost { workers, code, signal, .. } => {
-            format!("{}: {} orphaned", exit(*code, signal.as_deref()), count(*workers as u64, "worker"))
+            format!("{}: {} orphaned", exit(*code, signal.as_deref()), count(*workers, "worker"))
         }
         Event::Heir { of, because, .. } => {
             let because = match because {
@@ -114,7 +114,7 @@ pub fn sentence(event: &Event) -> String {
             let lineage: Vec<_> = lineage.iter().map(u32::to_string).collect();
             format!("lost {lost}; lineage {}", lineage.join(" < "))
         }
-        Event::Busy { evidence, .. } | Event::Idle { evidence, .. } => evidence.because.clone(),
+        Event::Busy { evidence, .. } | Event::Idle { evidence, .. } => because(evidence).into_owned(),
         Event::Draining { signal, sender: Some(sender), .. } => format!("{signal} by {}", who(sender)),
         Event::Draining { signal, sender: None, .. } => signal.clone(),
         Event::Signal { signal, step, evidence, since_orphan_us, verified, dry_run, .. } => format!(
@@ -131,14 +131,13 @@ pub fn sentence(event: &Event) -> String {
         Event::Left { .. } => "went by itself".to_owned(),
         Event::Spared { because, .. } => spared(*because).to_owned(),
         Event::BreakerOpen { kills, window, .. } => {
-            format!(
-                "{} in {window}: no more signals until it is armed again",
-                count(u64::from(*kills), "kill")
-            )
+            let window = self::window(window);
+            format!("{} in {window}: no more signals until it is armed again", count(*kills as usize, "kill"))
         }
         Event::BreakerClosed { .. } => "armed again".to_owned(),
         Event::EventsLost { count: lost } => {
-            format!("{} of the kernel: no signals until the tree is rebuilt", count(*lost, "event"))
+            let lost = usize::try_from(*lost).unwrap_or(usize::MAX);
+            format!("{} of the kernel: no signals until the tree is rebuilt", count(lost, "event"))
         }
         Event::Resynced { added, removed, took_us } => {
             format!("{added} added, {removed} removed in {}", time(*took_us))
@@ -178,22 +177,15 @@ fn exit(code: Option<i32>, signal: Option<&str>) -> String {
     }
 }
 
-fn count(n: u64, what: &str) -> String {
-    let many = match what {
-        _ if n == 1 => "",
-        what if what.ends_with('s') => "es",
-        _ => "s",
-    };
-    format!("{n} {what}{many}")
+fn time(us: u64) -> String {
+    span(us.saturating_mul(1_000))
 }
 
-/// A length of time in the unit that fits it.
-fn time(us: u64) -> String {
-    match us {
-        0..1_000 => format!("{us} us"),
-        1_000..10_000_000 => format!("{} ms", us / 1_000),
-        _ => humantime::format_duration(Duration::from_secs(us / 1_000_000)).to_string(),
-    }
+/// A length of time that the record has in words for machines.
+fn window(text: &str) -> String {
+    let length =
+        humantime::parse_duration(text).ok().and_then(|length| u64::try_from(length.as_nanos()).ok());
+    length.map_or_else(|| text.to_owned(), span)
 }
 
 /// What the columns do not show, as it is.
@@ -376,10 +368,10 @@ mod tests {
             12:00:01.123 signal          horizon       4711 php              TERM (step 0) 214 ms after it was orphaned: all 1 threads asleep, no CPU for 200 ms
             12:00:01.123 signal          horizon       4711 php              TERM (step 0) 214 ms after it was orphaned: all 1 threads asleep, no CPU for 200 ms (not looked at again while stopped)
             12:00:01.123 signal          horizon       4711 php              would get TERM (step 0) 214 ms after it was orphaned: all 1 threads asleep, no CPU for 200 ms
-            12:00:01.123 reaped          horizon         10 php              gone 1m 15s after it was orphaned, by TERM
+            12:00:01.123 reaped          horizon         10 php              gone 1 min 15 s after it was orphaned, by TERM
             12:00:01.123 left            horizon         10 php              went by itself
             12:00:01.123 spared          horizon         10 php              no new master lives yet
-            12:00:01.123 breaker_open    horizon     50 kills in 1m: no more signals until it is armed again
+            12:00:01.123 breaker_open    horizon     50 kills in 1 min: no more signals until it is armed again
             12:00:01.123 breaker_closed  horizon     armed again
             12:00:01.123 events_lost     2 events of the kernel: no signals until the tree is rebuilt
             12:00:01.123 resynced        1 added, 2 removed in 1 ms

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::core::ids::{Ns, ProcKey};
 use crate::core::records::{Event, Evidence, ProcView, Record};
+use crate::core::view::words::span;
 use crate::event_log::render::sentence;
 use crate::output::escape;
 
@@ -275,8 +276,8 @@ impl Mark {
 /// A look in lines.
 fn details(evidence: &Evidence) -> Vec<String> {
     let Evidence { threads, cpu_us, children, quiet_us, .. } = evidence;
-    let mut lines =
-        vec![format!("quiet for {} ms, {cpu_us} us of CPU time, children: {children}", quiet_us / 1_000)];
+    let quiet = span(quiet_us.saturating_mul(1_000));
+    let mut lines = vec![format!("quiet for {quiet}, {cpu_us} us of CPU time, children: {children}")];
     for thread in threads.iter().take(THREADS) {
         let call = thread.syscall.as_deref().unwrap_or("-");
         let waits = thread.waits_on.iter().map(|w| match &w.peer {

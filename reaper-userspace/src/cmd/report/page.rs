@@ -7,6 +7,7 @@ use jiff::{Timestamp, Zoned};
 use serde::Serialize;
 
 use super::model::{MARKS, Mark, Millis, Model, Numbers, ROWS, Row};
+use crate::core::view::words::span;
 use crate::output::escape;
 
 const PAGE: &str = include_str!("page.html");
@@ -183,17 +184,17 @@ fn process(row: &Row, zone: &TimeZone) -> String {
 }
 
 fn in_words(ms: Millis) -> String {
-    match ms {
-        ms if ms < 10_000.0 => format!("{ms:.0} ms"),
-        ms => format!("{:.0} s", ms / 1_000.0),
-    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "what is negative is nothing"
+    )]
+    let us = (ms * 1_000.0) as u64;
+    duration(us)
 }
 
 fn duration(us: u64) -> String {
-    match us {
-        0..10_000_000 => format!("{} ms", us / 1_000),
-        _ => format!("{} s", us / 1_000_000),
-    }
+    span(us.saturating_mul(1_000))
 }
 
 fn zoned(ms: Millis, zone: &TimeZone) -> Zoned {

@@ -1,6 +1,9 @@
-//! Lengths of time as people say them.
+//! Lengths of time and verdicts as people say them, the same everywhere.
+
+use std::borrow::Cow;
 
 use crate::core::ids::{MS, Ns, SECOND};
+use crate::core::records::{Evidence, Verdict};
 
 const MINUTE: Ns = 60 * SECOND;
 const HOUR: Ns = 60 * MINUTE;
@@ -27,6 +30,23 @@ pub fn span(ns: Ns) -> String {
     }
 }
 
+/// A verdict. What unknown means is said with it.
+pub fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Idle => "idle",
+        Verdict::Busy => "busy",
+        Verdict::Unknown => "unknown, which counts as busy",
+    }
+}
+
+/// Why, where `busy` stands beside it, or only a word: that the verdict is unknown is said first.
+pub fn because(evidence: &Evidence) -> Cow<'_, str> {
+    match evidence.verdict {
+        Verdict::Unknown => format!("{}: {}", verdict(Verdict::Unknown), evidence.because).into(),
+        Verdict::Idle | Verdict::Busy => (&*evidence.because).into(),
+    }
+}
+
 /// `1 worker`, `3 workers`, `2 processes`.
 pub fn count(n: usize, what: &str) -> String {
     let many = match what {
@@ -40,6 +60,20 @@ pub fn count(n: usize, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unknown_is_said_to_count_as_busy() {
+        let of = |verdict| Evidence {
+            verdict,
+            because: "it may share it".to_owned(),
+            threads: vec![],
+            cpu_us: 0,
+            children: 0,
+            quiet_us: 0,
+        };
+        assert_eq!(because(&of(Verdict::Busy)), "it may share it");
+        assert_eq!(because(&of(Verdict::Unknown)), "unknown, which counts as busy: it may share it");
+    }
 
     #[test]
     fn lengths_of_time() {
