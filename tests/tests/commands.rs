@@ -605,6 +605,28 @@ fn a_file_that_is_missing_or_empty() {
     assert!(!page.exists(), "no page about nothing");
 }
 
+/// A configuration that was broken while its agent runs still says where that one is.
+#[test]
+fn a_configuration_that_was_broken_since() {
+    let scene = Scene::new();
+    let config = Config::new(&scene).observe();
+    let agent = Agent::start(&scene, &config);
+    let master = scene.spawn("master", [note("up"), Op::Forever]);
+    agent.knows_master(&master);
+    let broken = scene.path("broken.toml");
+    fs::write(&broken, config.text() + "[[group]]\nname = 1\n").unwrap();
+    let pid = master.pid().to_string();
+    for args in [&["tree"][..], &["orphans"], &["explain", &pid], &["tail"], &["top", "-n", "1"]] {
+        let row = Row::new(&[args, &["--output", "json", "--config", Stage::text(&broken)]].concat());
+        let outcome = run_to_end(&scene, &mut row.command(&[]), LONG);
+        assert_eq!(outcome.status.code(), Some(0), "{args:?}: {outcome:#?}");
+        assert_eq!(outcome.stderr.lines().count(), 1, "{args:?}: {outcome:#?}");
+        assert!(outcome.stderr.contains("broken.toml:"), "{args:?}: {outcome:#?}");
+        json_lines(&row, &outcome.stdout);
+    }
+    agent.stop();
+}
+
 /// Where no agent runs, some commands look themselves, and some say so. A terminal is not taken for that.
 #[test]
 fn where_no_agent_runs() {

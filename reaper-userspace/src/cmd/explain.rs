@@ -12,7 +12,7 @@ use crate::agent::protocol::{self, PROC, Request};
 use crate::clock;
 use crate::core::records::Verdict;
 use crate::core::rules::Mode;
-use crate::core::view::words::span;
+use crate::core::view::words::{self, span};
 use crate::core::view::{Ancestor, Explanation};
 use crate::output::{Terminal, escape};
 
@@ -38,7 +38,7 @@ const SEEN: &str = "seen";
 /// The agent cannot be asked, /proc cannot be read, or stdout cannot be written.
 pub fn run(args: &ExplainArgs, to: &mut Terminal<'_>) -> anyhow::Result<ExitCode> {
     let pid = args.pid;
-    let line = match args.reach.ask(&Request::Explain { pid }) {
+    let line = match args.reach.ask(&Request::Explain { pid }, to.err) {
         Ok(lines) => lines.into_iter().next(),
         Err(nobody) if is_nobody(&nobody) => {
             writeln!(to.err, "-- from /proc, not from an agent: {}", escape(&nobody.to_string()))?;
@@ -118,11 +118,7 @@ pub fn paragraphs(known: &Explanation) -> Vec<(String, String)> {
         }
     }
     if let Some(look) = look {
-        let verdict = match look.evidence.verdict {
-            Verdict::Idle => "idle",
-            Verdict::Busy => "busy",
-            Verdict::Unknown => "unknown, which counts as busy",
-        };
+        let verdict = words::verdict(look.evidence.verdict);
         let ago = span(look.ago_us.saturating_mul(1_000));
         add(SEEN, format!("{ago} ago, {verdict}: {}", look.evidence.because));
     }

@@ -27,11 +27,11 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use jiff::tz::TimeZone;
 
-use crate::agent::DEFAULT_CONFIG;
 use crate::cli::{Cli, Command};
-use crate::config::Config;
+use crate::config::AgentSettings;
 use crate::event_log::{LogTarget, Reader};
 use crate::output::{self, Terminal};
+use reach::agent_settings;
 
 /// How often `tail -f` looks for more.
 const FOLLOW_PERIOD: Duration = Duration::from_millis(100);
@@ -54,7 +54,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Profiles(args) => output::to_stdout(|out| profiles::run(&args, format, out)),
         Command::Tail(args) => {
             let mut stderr = io::stderr();
-            let log = log(args.file.as_deref(), || configured(args.config.as_deref()))?;
+            let log = log(args.file.as_deref(), || configured(args.config.as_deref(), &mut stderr))?;
             output::to_stdout(|out| {
                 let sink = tail::Sink {
                     format,
@@ -76,7 +76,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Report(args) => {
             let mut stderr = io::stderr();
-            let log = log(args.log.as_deref(), || configured(args.config.as_deref()))?;
+            let log = log(args.log.as_deref(), || configured(args.config.as_deref(), &mut stderr))?;
             output::to_stdout(|out| report::run(&args, log, &TimeZone::system(), out, &mut stderr))
         }
         Command::Tree(args) => output::to_stdout(|out| {
@@ -95,31 +95,20 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The configuration that was named, which must be valid; else the installed one if it is, else the embedded one.
-fn configured(named: Option<&Path>) -> anyhow::Result<Config> {
-    if let Some(named) = named {
-        return Config::load(named).context("the configuration does not say where the event log is");
-    }
-    let file = Path::new(DEFAULT_CONFIG);
-    if !file.exists() {
-        return Ok(Config::embedded());
-    }
-    Ok(Config::load(file).unwrap_or_else(|errors| {
-        // An agent may be running by what it said before it was broken.
-        tracing::warn!(
-            "the default event log is read, because {DEFAULT_CONFIG} is not valid:
-{errors}"
-        );
-        Config::embedded()
-    }))
+/// What the configuration says of the agent, from which comes where its log is.
+fn configured(named: Option<&Path>, err: &mut dyn io::Write) -> anyhow::Result<AgentSettings> {
+    agent_settings(named, err).context("the configuration does not say where the event log is")
 }
 
 /// The log that was named, or else that of a configuration. Whoever names none may not know where theirs is written.
-fn log(named: Option<&Path>, config: impl FnOnce() -> anyhow::Result<Config>) -> anyhow::Result<PathBuf> {
+fn log(
+    named: Option<&Path>,
+    config: impl FnOnce() -> anyhow::Result<AgentSettings>,
+) -> anyhow::Result<PathBuf> {
     if let Some(named) = named {
         return Ok(named.to_owned());
     }
-    match config()?.agent.log {
+    match config()?.log {
         LogTarget::Stdout => {
             bail!("the configuration has the event log on stdout: name a file, or - for stdin")
         }
@@ -138,10 +127,8 @@ fn log(named: Option<&Path>, config: impl FnOnce() -> anyhow::Result<Config>) ->
 mod tests {
     use super::*;
 
-    fn logging_to(log: LogTarget) -> anyhow::Result<Config> {
-        let mut config = Config::embedded();
-        config.agent.log = log;
-        Ok(config)
+    fn logging_to(log: LogTarget) -> anyhow::Result<AgentSettings> {
+        Ok(AgentSettings { log, ..AgentSettings::default() })
     }
 
     #[test]
@@ -159,10 +146,21 @@ mod tests {
         assert_eq!(of(None, LogTarget::File(path.clone())), Ok(path.clone()));
 
         let file = dir.path().join("reaper.toml");
-        let of_file = || log_error(log(None, || configured(Some(&file))));
-        assert!(of_file().expect_err("no such file").contains("does not say where the event log is"));
+        let of_file = || {
+            let mut said = Vec::new();
+            let log = log_error(log(None, || configured(Some(&file), &mut said)));
+            (log, String::from_utf8(said).expect("text"))
+        };
+        assert!(of_file().0.expect_err("no such file").contains("does not say where the event log is"));
         std::fs::write(&file, format!("[agent]\nlog = {path:?}\n")).expect("written");
-        assert_eq!(of_file(), Ok(path));
+        assert_eq!(of_file(), (Ok(path.clone()), String::new()));
+        std::fs::write(&file, format!("[agent]\nlog = {path:?}\n[[group]]\nmaster.comm = 'x'\nname = 1\n"))
+            .expect("written");
+        let (log, said) = of_file();
+        assert_eq!(log, Ok(path));
+        assert!(said.contains("reaper.toml:5:8: ") && said.lines().count() == 1, "{said}");
+        std::fs::write(&file, "[agent]\nlog = 1\n").expect("written");
+        assert!(of_file().0.is_err());
     }
 
     fn log_error(result: anyhow::Result<PathBuf>) -> Result<PathBuf, String> {

@@ -9,7 +9,7 @@ use super::reach::Reach;
 use crate::agent::protocol::Request;
 use crate::core::records::Verdict;
 use crate::core::view::OrphanView;
-use crate::core::view::words::span;
+use crate::core::view::words::{because, span};
 use crate::output::{Terminal, Text, pad};
 
 /// Arguments of `reaper orphans`.
@@ -27,7 +27,7 @@ const INDENT: usize = 9;
 /// # Errors
 /// No agent runs, it cannot be asked, or stdout cannot be written.
 pub fn run(args: &OrphansArgs, to: &mut Terminal<'_>) -> anyhow::Result<ExitCode> {
-    let lines = args.reach.ask(&Request::Orphans)?;
+    let lines = args.reach.ask(&Request::Orphans, to.err)?;
     if to.is_json() {
         for line in lines {
             writeln!(to.out, "{line}")?;
@@ -60,7 +60,7 @@ fn show(orphan: &OrphanView, group: usize, to: &mut Terminal<'_>) -> anyhow::Res
         .add(Style::new(), &format!("  {}", command(orphan)));
     to.line(&line)?;
     if let Some(evidence) = evidence {
-        to.paragraph(("", Style::new()), INDENT, &evidence.because)?;
+        to.paragraph(("", Style::new()), INDENT, &because(evidence))?;
     }
     to.paragraph(("", Style::new()), INDENT, &format!("next: {}", next.says))?;
     Ok(())

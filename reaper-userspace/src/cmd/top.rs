@@ -71,7 +71,7 @@ fn interval(text: &str) -> Result<Interval, String> {
 /// # Errors
 /// No agent runs or it cannot be asked, or stdin or stdout is no terminal.
 pub fn run(args: &TopArgs, format: OutputFormat, color: bool) -> anyhow::Result<ExitCode> {
-    let path = args.reach.socket()?;
+    let path = args.reach.socket(&mut io::stderr())?;
     if format == OutputFormat::Json {
         return output::to_stdout(|out| {
             let mut left = args.count.unwrap_or(u64::MAX);

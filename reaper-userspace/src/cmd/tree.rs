@@ -31,7 +31,7 @@ pub struct TreeArgs {
 /// There is no such group, the agent cannot be asked, /proc cannot be read, or stdout cannot be written.
 pub fn run(args: &TreeArgs, to: &mut Terminal<'_>) -> anyhow::Result<ExitCode> {
     let which = Which { group: args.group.clone(), all: args.all };
-    match args.reach.ask(&Request::Tree(which.clone())) {
+    match args.reach.ask(&Request::Tree(which.clone()), to.err) {
         Ok(lines) if to.is_json() => {
             for line in lines {
                 writeln!(to.out, "{line}")?;

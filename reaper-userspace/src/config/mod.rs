@@ -46,6 +46,15 @@ pub struct Config {
     pub warnings: Vec<Diagnostic>,
 }
 
+/// What a file says of the agent itself.
+#[derive(Clone, Debug)]
+pub struct AgentPart {
+    /// Where the agent writes and listens.
+    pub settings: AgentSettings,
+    /// What is wrong with the rest of the file, for which no agent would start with it.
+    pub errors: Option<ConfigErrors>,
+}
+
 /// A size as configurations write it: `64MiB`, `1GB`, or a number of bytes.
 pub fn parse_size(text: &str) -> Option<u64> {
     values::parse_size(text)
@@ -58,18 +67,24 @@ impl Config {
     /// Everything that is wrong with it; [`ConfigErrors::is_unreadable`] if it is not a text that can be read.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
         let name = path.display().to_string();
-        let bytes = read_file(path).map_err(|reason| ConfigErrors::unreadable(&name, &reason))?;
-        let text = match std::str::from_utf8(&bytes) {
-            Ok(text) => text,
-            Err(e) => {
-                let valid = bytes.get(..e.valid_up_to()).unwrap_or_default();
-                let valid = String::from_utf8_lossy(valid);
-                let at = Position::of(&valid, valid.len());
-                let error = Diagnostic::new(&name, Some(at), "this is not UTF-8 text");
-                return Err(ConfigErrors::invalid(vec![error]));
-            }
-        };
-        Self::parse(&name, text)
+        Self::parse(&name, &read_text(path, &name)?)
+    }
+
+    /// Reads of a file what it says of the agent itself, for whoever only looks for a running agent or its log: what is
+    /// wrong elsewhere does not matter to them.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file, if it is not TOML or `[agent]` is among what is wrong.
+    pub fn load_agent(path: &Path) -> Result<AgentPart, ConfigErrors> {
+        let name = path.display().to_string();
+        let text = read_text(path, &name)?;
+        match Self::parse(&name, &text) {
+            Ok(config) => Ok(AgentPart { settings: config.agent, errors: None }),
+            Err(errors) => match agent_alone(&name, &text) {
+                Some(settings) => Ok(AgentPart { settings, errors: Some(errors) }),
+                None => Err(errors),
+            },
+        }
     }
 
     /// Adds a warning about the file as a whole.
@@ -113,6 +128,27 @@ impl Config {
         let rules = Rules::new(groups, protect, log_level);
         Self { agent: settings, rules, file: "embedded default".to_owned(), warnings }
     }
+}
+
+/// What `[agent]` says in a text that has errors; `None` if some are in it.
+fn agent_alone(file_name: &str, text: &str) -> Option<AgentSettings> {
+    let document = parse_toml(file_name, text).ok()?;
+    let mut cx = reader::Cx::new(file_name, text);
+    let root = reader::Table::of(&mut cx, 0, document.get_ref(), &schema::ROOT);
+    let elsewhere = cx.errors.len();
+    let agent = root.get(&mut cx, "agent", agent::read).unwrap_or_default();
+    (cx.errors.len() == elsewhere).then_some(agent.settings)
+}
+
+/// The text of a file that is called `name`.
+fn read_text(path: &Path, name: &str) -> Result<String, ConfigErrors> {
+    let bytes = read_file(path).map_err(|reason| ConfigErrors::unreadable(name, &reason))?;
+    String::from_utf8(bytes).map_err(|e| {
+        let valid = e.as_bytes().get(..e.utf8_error().valid_up_to()).unwrap_or_default();
+        let valid = String::from_utf8_lossy(valid);
+        let at = Position::of(&valid, valid.len());
+        ConfigErrors::invalid(vec![Diagnostic::new(name, Some(at), "this is not UTF-8 text")])
+    })
 }
 
 /// At most [`LARGEST_FILE`] bytes, or why not.
