@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{Read as _, Seek as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -268,15 +269,61 @@ fn a_process_explained_from_proc() {
     }
 }
 
+/// Where an agent listens, and logs, a file says also if its groups are wrong. What the groups are, it does not say.
 #[test]
 fn a_configuration_that_is_broken_is_named() {
     let stage = Stage::new();
-    fs::write(stage.config(), "[[group]]\nname = 1\n").unwrap();
+    let agent = fs::read_to_string(stage.config()).unwrap().split("[[group]]").next().unwrap().to_owned();
+    fs::write(stage.config(), format!("{agent}[[group]]\nmaster.comm = 'x'\nname = 1\n")).unwrap();
     for args in [&["tree"][..], &["orphans"], &["explain", "1"], &["top", "--output", "json"]] {
         let said = said(stage.asking(args));
         assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{said:#?}");
-        assert!(said.stderr.contains("reaper.toml:2:8"), "{said:#?}");
+        let warning = said.stderr.lines().next().unwrap();
+        assert!(
+            warning.starts_with("reaper: warning: ") && warning.contains("reaper.toml:7:8: "),
+            "{said:#?}"
+        );
+        let asked = stage.dir.path().join("reaper.sock").display().to_string();
+        assert!(said.stderr.contains(&asked) || args[0] == "tree", "its [agent] says where: {said:#?}");
     }
+    fs::write(stage.dir.path().join("log"), "").unwrap();
+    let tail = said(stage.asking(&["tail"]));
+    assert_eq!((tail.code, tail.stderr.lines().count()), (Some(0), 1), "{tail:#?}");
+    assert!(tail.stderr.contains("reaper.toml:7:8: "), "{tail:#?}");
+
+    for wrong in ["[agent]\nlog = 1\nsocket = 1\n", "[agent\n"] {
+        fs::write(stage.config(), wrong).unwrap();
+        for args in [&["tree"][..], &["orphans"], &["explain", "1"], &["tail"]] {
+            let said = said(stage.asking(args));
+            assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{said:#?}");
+            assert!(said.stderr.starts_with("reaper: the configuration does not say where "), "{said:#?}");
+        }
+    }
+}
+
+/// What the agent of a configuration would meet, not that of the installed one.
+#[test]
+fn the_doctor_looks_at_a_configuration() {
+    let stage = Stage::new();
+    let dir = stage.dir.path().display().to_string();
+    let found = |name: &str| {
+        let said = said(stage.asking(&["doctor", "--output", "json"]));
+        let rows = said.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let row = rows.into_iter().find(|row| row["name"] == name);
+        let row = row.unwrap_or_else(|| panic!("no {name}: {said:#?}"));
+        (row["outcome"].as_str().unwrap().to_owned(), row["found"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(found("configuration"), ("ok".to_owned(), format!("{dir}/reaper.toml: 1 group")));
+    assert_eq!(found("log"), ("ok".to_owned(), format!("{dir}/log")));
+    assert_eq!(found("state"), ("ok".to_owned(), dir.clone()));
+    assert_eq!(found("socket"), ("ok".to_owned(), format!("{dir}/reaper.sock")));
+    // What others may write is refused at the start, so it is said before.
+    fs::write(stage.dir.path().join("log"), "").unwrap();
+    fs::set_permissions(stage.dir.path().join("log"), fs::Permissions::from_mode(0o666)).unwrap();
+    assert_eq!(found("log").0, "missing");
+    fs::write(stage.config(), format!("[agent]\nlog = \"{dir}/other\"\n[[group]]\nname = 1\n")).unwrap();
+    assert_eq!(found("configuration").0, "missing");
+    assert_eq!(found("log").1, format!("{dir}/other"), "its [agent] is right");
 }
 
 /// Whatever is not a socket, or nobody's.

@@ -14,14 +14,17 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::agent::preflight::{self, Check, Outcome};
 use crate::agent::{DEFAULT_CONFIG, client};
-use crate::config::Config;
+use crate::config::{AgentSettings, Config};
 use crate::core::ids::ProcKey;
 use crate::core::rules::Signal;
+use crate::core::view::words::count;
+use crate::event_log::LogTarget;
 use crate::freeze::freeze;
 use crate::kernel::{DEFAULT_RING_BYTES, LoadError, Observer, Pins, Probes, Teller};
 use crate::output::{OutputFormat, escape};
 use crate::procfs;
 use crate::signal::Held;
+use crate::trust::{self, Distrust};
 
 /// Descriptors the agent may need at once: an orphan being stopped holds one, /proc files a few.
 const DESCRIPTORS: u64 = 1024;
@@ -32,6 +35,9 @@ pub struct DoctorArgs {
     /// The agent's socket [default: the configured one]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+    /// The agent's configuration [default: /etc/reaper/reaper.toml if it is there, else the built-in one]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// Prints every check; exits 1 if something keeps the agent from running.
@@ -45,10 +51,14 @@ pub fn run(args: &DoctorArgs, format: OutputFormat, out: &mut dyn Write) -> anyh
     checks.push(ptrace());
     checks.push(proc_mount());
     checks.push(descriptors());
-    let (configuration, config) = configuration();
+    let (configuration, settings) = configuration(args.config.as_deref());
     checks.push(configuration);
-    let path = args.socket.clone().or_else(|| config.map(|c| c.agent.socket));
-    checks.extend(path.map(|p| agent(&p)));
+    let settings = settings.unwrap_or_default();
+    let socket = args.socket.clone().unwrap_or(settings.socket);
+    checks.push(place("log", &settings.log));
+    checks.push(trusted("state", &settings.state, trust::check_directory(&settings.state)));
+    checks.push(trusted("socket", &socket, trust::check_place(&socket)));
+    checks.push(agent(&socket));
     for check in &checks {
         print(check, format, out)?;
     }
@@ -232,21 +242,51 @@ fn descriptors() -> Check {
     }
 }
 
-fn configuration() -> (Check, Option<Config>) {
-    let path = Path::new(DEFAULT_CONFIG);
-    if !path.exists() {
+/// The configuration, and what it says of the agent as far as that can be told.
+fn configuration(named: Option<&Path>) -> (Check, Option<AgentSettings>) {
+    const NAME: &str = "configuration";
+    let path = named.unwrap_or(Path::new(DEFAULT_CONFIG));
+    if named.is_none() && !path.exists() {
         let found = format!("no {DEFAULT_CONFIG}: the embedded default observes and signals nobody");
-        return (Check::ok("configuration", found), Some(Config::embedded()));
+        return (Check::ok(NAME, found), None);
     }
-    match Config::load(path) {
-        Ok(config) => {
-            let found = format!("{DEFAULT_CONFIG}: {} groups", config.rules.groups.len());
-            (Check::ok("configuration", found), Some(config))
+    let shown = path.display();
+    let bad = |found: String, mend: &str| Check::bad(NAME, Outcome::Missing, found, mend);
+    match (Config::load(path), trust::check_file(path)) {
+        (Ok(config), Ok(())) => {
+            let found = format!("{shown}: {}", count(config.rules.groups.len(), "group"));
+            (Check::ok(NAME, found), Some(config.agent))
         }
-        Err(errors) => {
+        (Ok(config), Err(why)) => {
+            let found = format!("{shown} would be refused: {why}");
+            (bad(found, "What others than root can change decides about no signals."), Some(config.agent))
+        }
+        (Err(errors), _) => {
             let found = errors.to_string().lines().next().unwrap_or_default().to_owned();
-            let mend = "reaper check says everything that is wrong with it.";
-            (Check::bad("configuration", Outcome::Missing, found, mend), None)
+            let mend = if errors.is_unreadable() {
+                "Without a file that it can read, an agent that was told of one does not start."
+            } else {
+                "reaper check FILE says everything that is wrong with it."
+            };
+            (bad(found, mend), Config::load_agent(path).ok().map(|part| part.settings))
+        }
+    }
+}
+
+fn place(name: &'static str, log: &LogTarget) -> Check {
+    match log {
+        LogTarget::Stdout => Check::ok(name, "stdout"),
+        LogTarget::File(path) => trusted(name, path, trust::check_place(path)),
+    }
+}
+
+/// Whether the agent would write there.
+fn trusted(name: &'static str, path: &Path, outcome: Result<(), Distrust>) -> Check {
+    match outcome {
+        Ok(()) => Check::ok(name, path.display().to_string()),
+        Err(why) => {
+            let mend = "The agent does not start with it: what it writes is nobody else's to change.";
+            Check::bad(name, Outcome::Missing, why.to_string(), mend)
         }
     }
 }
@@ -256,10 +296,11 @@ fn agent(path: &Path) -> Check {
         Ok(Some(status)) => {
             let orphans: usize = status.groups.iter().map(|g| g.orphans).sum();
             let found = format!(
-                "running, pid {}, {} groups, {} processes, {orphans} orphans",
+                "running, pid {}, {}, {}, {}",
                 status.pid,
-                status.groups.len(),
-                status.processes
+                count(status.groups.len(), "group"),
+                count(status.processes, "process"),
+                count(orphans, "orphan")
             );
             Check::ok("agent", found)
         }
