@@ -1,5 +1,6 @@
 //! `reaper completions SHELL`: made from the definitions of the commands.
 
+use std::fmt::Write as _;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -25,6 +26,9 @@ pub struct CompletionsArgs {
 pub fn run(args: &CompletionsArgs, format: OutputFormat, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut visible(), "reaper", &mut script);
+    if args.shell == Shell::Fish {
+        script.extend(values_for_fish().bytes());
+    }
     match format {
         OutputFormat::Human => out.write_all(&script)?,
         OutputFormat::Json => {
@@ -33,6 +37,23 @@ pub fn run(args: &CompletionsArgs, format: OutputFormat, out: &mut dyn Write) ->
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The generator for fish leaves out which values an argument may have that has no flag.
+fn values_for_fish() -> String {
+    let mut lines = String::new();
+    for command in visible().get_subcommands() {
+        let values = command.get_positionals().flat_map(clap::Arg::get_possible_values);
+        let values: Vec<String> = values.map(|value| value.get_name().to_owned()).collect();
+        if !values.is_empty() {
+            let (name, values) = (command.get_name(), values.join(" "));
+            let _ = writeln!(
+                lines,
+                "complete -c reaper -n \"__fish_reaper_using_subcommand {name}\" -f -a \"{values}\""
+            );
+        }
+    }
+    lines
 }
 
 /// The command without what is hidden: generators show everything.
@@ -64,6 +85,18 @@ mod tests {
                 assert!(script.contains(word.trim_start_matches('-')), "{shell}: no {word}");
             }
             assert!(!script.contains("demo-actor") && !script.contains("demo__actor"), "{shell}");
+        }
+    }
+
+    #[test]
+    fn profiles_are_offered_by_name() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let mut out = Vec::new();
+            run(&CompletionsArgs { shell }, OutputFormat::Human, &mut out).unwrap();
+            let script = String::from_utf8(out).unwrap();
+            for profile in crate::profiles::all() {
+                assert!(script.contains(profile.name), "{shell}: no {}", profile.name);
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use serde_json::json;
 
 use crate::output::OutputFormat;
@@ -13,7 +14,13 @@ use crate::profiles::{self, Profile};
 #[derive(Args, Clone, Debug, Default)]
 pub struct ProfilesArgs {
     /// Print this one as a [[group]] in TOML, to be pasted into a configuration
+    #[arg(hide_possible_values = true, value_parser = PossibleValuesParser::new(names()))]
     pub name: Option<String>,
+}
+
+/// For completions, and for whoever mistypes one.
+fn names() -> impl Iterator<Item = &'static str> {
+    profiles::all().iter().map(|profile| profile.name)
 }
 
 /// Lists the built-in profiles, or prints one.
@@ -34,8 +41,10 @@ pub fn run(args: &ProfilesArgs, format: OutputFormat, out: &mut dyn Write) -> an
         return Ok(ExitCode::SUCCESS);
     };
     let Some(profile) = profiles::find(name) else {
-        let known: Vec<_> = profiles::all().iter().map(|p| p.name).collect();
-        anyhow::bail!("there is no built-in profile {name:?}; there are {}", known.join(", "));
+        anyhow::bail!(
+            "there is no built-in profile {name:?}; there are {}",
+            names().collect::<Vec<_>>().join(", ")
+        );
     };
     match format {
         OutputFormat::Human => out.write_all(profile.as_group().as_bytes())?,
