@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use expect_test::{Expect, expect};
 use reaper::core::ids::{MS, SECOND};
-use reaper::core::rules::{Group, Mode, StopRules, When};
+use reaper::core::rules::{Endpoint, Group, IdleRules, Mode, Proof, StopRules, When};
 use reaper::core::view::{Does, Next, Role, Which};
 
 use sim::agent::Host;
@@ -251,6 +251,30 @@ fn who_only_looks_like_a_worker() {
             It would be a worker if one of them matched the master patterns (group.master) of those groups.
         "#]],
     );
+}
+
+/// Who waits for an endpoint that its group does not name may wait for its queue: where that is written down is said.
+#[test]
+fn an_endpoint_that_may_be_the_queue() {
+    let queue = |queue: Vec<Endpoint>| {
+        let mut group = alpha();
+        group.idle = IdleRules { proof: Proof::Source, queue, ..group.idle };
+        let mut host = host(vec![group]);
+        let family = family(&mut host);
+        host.kernel.work(family.outer, 'S', 30 * SECOND);
+        dies(&mut host, family.master);
+        wait(&mut host, 300);
+        explained(&host, family.outer)
+    };
+    let redis = Endpoint::Tcp { ip: None, port: 6379 };
+    let told = queue(vec![redis.clone()]);
+    let hint = "The group's queue is tcp/6379. If its jobs come from unix:/run/source.sock, name that in [group.idle], too: \
+                queue = [\"tcp/6379\", \"unix:/run/source.sock\"].";
+    assert!(told.contains(hint), "{told}");
+    let right = queue(vec![redis, Endpoint::Unix("/run/source.sock".to_owned())]);
+    assert!(!right.contains("The group's queue"), "{right}");
+    let server = queue(vec![]);
+    assert!(!server.contains("The group's queue"), "{server}");
 }
 
 /// Looking changes nothing: the same is said twice, and what the core wants is the same with and without.

@@ -7,7 +7,7 @@ use super::{Ancestor, Next, Place, Role, next};
 use crate::core::Core;
 use crate::core::ids::Ns;
 use crate::core::membership::GroupId;
-use crate::core::records::{Evidence, ProcView, SparedBecause};
+use crate::core::records::{Evidence, ProcView, SparedBecause, Verdict};
 use crate::core::rules::{Group, Matcher, Mode};
 use crate::core::tree::NodeId;
 
@@ -168,6 +168,8 @@ impl Core {
         }];
         if orphan.group != g {
             says.push(format!("Group {} acts on it, not this one.", self.group_name(orphan.group)));
+        } else if let Some((_, evidence)) = &orphan.last_look {
+            says.extend(about_queue(evidence, &self.rules.groups[g]));
         }
         says
     }
@@ -252,6 +254,22 @@ impl Core {
         let dead = if node.is_live() { "" } else { ", dead" };
         format!("{} ({}{dead})", node.key().tgid, node.comm())
     }
+}
+
+/// What a busy one waits for that may be a queue of which its group does not know.
+fn about_queue(evidence: &Evidence, group: &Group) -> Option<String> {
+    if evidence.verdict == Verdict::Idle || group.idle.queue.is_empty() {
+        return None;
+    }
+    let mut waits = evidence.threads.iter().flat_map(|thread| &thread.waits_on);
+    // What is told as a queue is one that the group names.
+    let peer = waits.find(|on| on.what == "socket").and_then(|on| on.peer.as_ref())?;
+    let known: Vec<String> = group.idle.queue.iter().map(ToString::to_string).collect();
+    let whole: Vec<&String> = known.iter().chain([peer]).collect();
+    Some(format!(
+        "The group's queue is {}. If its jobs come from {peer}, name that in [group.idle], too: queue = {whole:?}.",
+        listed(known.iter().cloned())
+    ))
 }
 
 /// `a`, `a and b`, `a, b and c`
