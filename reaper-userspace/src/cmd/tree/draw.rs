@@ -9,9 +9,13 @@ use anstyle::{AnsiColor, Style};
 
 use crate::core::ids::{Ns, ProcKey};
 use crate::core::view::{Ancestor, Role, Row};
-use crate::output::Text;
+use crate::output::{Text, escape, fit};
 
 const DIM: Style = Style::new().dimmed();
+
+/// Who belongs to no group is there for orientation: so much of its command line is shown, columns, also where no terminal sets a
+/// limit. A shell's may be a whole script; JSON has all of it, and so has `reaper explain`.
+const STRANGER: usize = 200;
 
 /// Branches are drawn to this depth; who is deeper has its depth in words.
 const DEEPEST: usize = 40;
@@ -110,7 +114,12 @@ fn label(line: &mut Text, row: &Row) {
         }
         line.add(plain, "] ");
     }
-    line.add(plain, &command(row));
+    let command = command(row);
+    if row.roles.is_empty() {
+        line.add(plain, &fit(&escape(&command), STRANGER));
+    } else {
+        line.add(plain, &command);
+    }
 }
 
 /// Its command line, or its name in brackets where it has none.
@@ -255,6 +264,16 @@ mod tests {
             6 x
         "#]],
         );
+    }
+
+    /// Of whom no group knows; whoever belongs to one is shown whole.
+    #[test]
+    fn a_script_in_a_command_line_is_cut() {
+        let script = format!("bash -c {}", "x\n".repeat(1_000));
+        let rows = [row(2, 0, &script, None), row(3, 2, &script, Some(Role::Worker))];
+        let shown: Vec<String> = lines(&rows).iter().map(|l| l.render(false, None)).collect();
+        assert!(shown[0].chars().count() == "2 ".len() + STRANGER && shown[0].ends_with('…'), "{}", shown[0]);
+        assert!(shown[1].ends_with(r"x\n"), "{}", shown[1]);
     }
 
     #[test]
