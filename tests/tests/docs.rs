@@ -139,7 +139,6 @@ fn every_command_runs() {
         for (line, block) in blocks(&fs::read_to_string(&document).unwrap(), "console") {
             for command in block.lines().filter_map(|line| line.strip_prefix("$ ")) {
                 let here = command
-                    .replace("target/debug/reaper", "reaper")
                     .replace(LOG, config.log.to_str().unwrap())
                     .replace(CONFIG, file.to_str().unwrap())
                     .replace("explain PID", &format!("explain {pid}"))
