@@ -326,6 +326,23 @@ fn the_doctor_looks_at_a_configuration() {
     assert_eq!(found("log").1, format!("{dir}/other"), "its [agent] is right");
 }
 
+/// What is missing is said together with what to type.
+#[test]
+fn a_command_without_its_file() {
+    let stage = Stage::new();
+    let report = said(stage.command(&["report"]));
+    assert_eq!((report.code, report.stdout.as_str()), (Some(2), ""), "{report:#?}");
+    assert!(report.stderr.contains("] -o FILE.html\n"), "{report:#?}");
+    if !std::path::Path::new("/etc/reaper/reaper.toml").exists() {
+        let check = said(stage.command(&["check"]));
+        assert_eq!((check.code, check.stderr.lines().count()), (Some(2), 1), "{check:#?}");
+        assert!(check.stderr.contains("`reaper check FILE`"), "{check:#?}");
+    }
+    let profile = said(stage.command(&["profiles", "cellery"]));
+    assert_eq!((profile.code, profile.stdout.as_str()), (Some(2), ""), "{profile:#?}");
+    assert!(profile.stderr.contains("'celery'"), "{profile:#?}");
+}
+
 /// Whatever is not a socket, or nobody's.
 #[test]
 fn a_socket_that_is_none() {

@@ -27,6 +27,7 @@ use model::Model;
 
 /// Arguments of `reaper report`.
 #[derive(Args, Clone, Debug)]
+#[command(override_usage = "reaper report [LOG | --config FILE] [--since TIME] -o FILE.html")]
 pub struct ReportArgs {
     /// The log; - is stdin [default: the one of the agent's configuration, or /var/log/reaper/events.jsonl]
     pub log: Option<PathBuf>,
