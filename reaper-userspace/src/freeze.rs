@@ -248,7 +248,7 @@ fn freezer(held: &Held, outcome: &SyncSender<Result<Stopped, FreezeError>>, orde
         }
     };
     let mut tracees = Tracees::default();
-    let stopped = tracees.seize_all(held.key(), end).map(|halts| Stopped { halts, took: begun.elapsed() });
+    let stopped = tracees.seize_all(held.opened(), end).map(|halts| Stopped { halts, took: begun.elapsed() });
     let failed = stopped.is_err();
     // Letting go comes before saying so: who hears of a failure may look at the process as it is.
     if failed {

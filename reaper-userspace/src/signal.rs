@@ -10,13 +10,14 @@ use rustix::process::{Pid, PidfdFlags};
 
 use crate::core::ids::ProcKey;
 use crate::core::rules::Signal;
-use crate::procfs::{self, ReadError};
+use crate::procfs::{Opened, ReadError};
 
 /// A process that can be signalled without fear of meaning another one.
 #[derive(Debug)]
 pub struct Held {
     pidfd: OwnedFd,
     key: ProcKey,
+    opened: Opened,
 }
 
 /// Why a process cannot be held or signalled.
@@ -47,8 +48,8 @@ impl Held {
         let pid = i32::try_from(key.tgid).ok().and_then(Pid::from_raw).ok_or(SignalError::Gone)?;
         let pidfd =
             rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(|e| system("pidfd_open", e))?;
-        match procfs::is_still(key) {
-            Ok(()) => Ok(Self { pidfd, key }),
+        match Opened::open(key) {
+            Ok(opened) => Ok(Self { pidfd, key, opened }),
             Err(ReadError::Gone) => Err(SignalError::Gone),
             Err(e) => Err(SignalError::Unverified(e)),
         }
@@ -57,6 +58,11 @@ impl Held {
     /// Who is held.
     pub fn key(&self) -> ProcKey {
         self.key
+    }
+
+    /// Its `/proc/PID`.
+    pub(crate) fn opened(&self) -> &Opened {
+        &self.opened
     }
 
     /// Sends a signal.

@@ -29,6 +29,10 @@ enum Kind {
 /// How soon an orphan is looked at again that could be stopped if its fate in another group were decided.
 const UNDECIDED_POLL: Ns = 10 * MS;
 
+/// Who somebody is was read just now, if it is no longer ago than this: about as long as all that comes between such a reading and a
+/// signal.
+const FRESH: Ns = MS;
+
 impl Core {
     pub(super) fn on_orphan_due(&mut self, now: Ns, key: ProcKey) {
         let Some(orphan) = self.orphans.get_mut(&key) else { return };
@@ -220,12 +224,15 @@ impl Core {
         let Some(id) = self.tree.find(key) else { return };
         match self.may_stop(now, id, key) {
             Ok(()) => {
-                if let Some(orphan) = self.orphans.get_mut(&key) {
-                    orphan.phase = Phase::Aiming;
-                    let depth = self.rules.groups[orphan.group].idle.depth();
-                    // Who it is, read once more: titles and names change without any event.
-                    self.effects.extend([Effect::Identify(key), Effect::Aim { key, depth }]);
+                let Some(orphan) = self.orphans.get_mut(&key) else { return };
+                orphan.phase = Phase::Aiming;
+                let depth = self.rules.groups[orphan.group].idle.depth();
+                // Who it is, read once more: titles and names change without any event.
+                let (read_at, exec_at) = (self.tree[id].checked_at, self.tree[id].image().exec_at);
+                if read_at <= exec_at || now.saturating_sub(read_at) > FRESH {
+                    self.effects.push_back(Effect::Identify(key));
                 }
+                self.effects.push_back(Effect::Aim { key, depth });
             }
             Err(SparedBecause::Observe) => {
                 self.rehearse(now, id, key, evidence);

@@ -5,7 +5,7 @@
 //! (`ERESTARTNOINTR`). So a timer of this thread's own sends a signal whose handler ends the thread if it is inside such a
 //! request: the end of the thread lets go of everybody, as ever. What the thread owned is lost with it (a descriptor and its
 //! stack), which is little for what next to never happens. Outside such a request the handler does nothing: it must not end a
-//! thread that may hold a lock.
+//! thread that may hold a lock. It only ends the wait for a thread that does not stop.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -36,7 +36,7 @@ impl Alarm {
     pub(super) fn set(after: Duration) -> nix::Result<Self> {
         static HANDLER: OnceLock<nix::Result<()>> = OnceLock::new();
         let handler = HANDLER.get_or_init(|| {
-            let action = SigAction::new(SigHandler::Handler(ring), SaFlags::SA_RESTART, SigSet::empty());
+            let action = SigAction::new(SigHandler::Handler(ring), SaFlags::empty(), SigSet::empty());
             // SAFETY: the handler reads a thread-local that needs no initialisation and no destructor, and makes one
             // system call.
             unsafe { sigaction(SIGNAL, &action) }.map(drop)

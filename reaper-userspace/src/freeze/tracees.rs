@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::thread::{sleep, yield_now};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -18,14 +18,14 @@ use rustix::fs::{Access, AtFlags, Dir, Mode, OFlags};
 use rustix::process::{WaitId, WaitIdOptions};
 
 use super::{FreezeError, Halt, alarm, registers};
-use crate::core::ids::ProcKey;
-use crate::procfs::{self, ReadError};
+use crate::procfs::{Opened, ReadError};
 
-/// So often the threads are looked at without a pause; a thread stops within some 40 microseconds.
-const EAGER_LOOKS: u32 = 16;
-
-/// The pause after that.
+/// The pause between two looks at several threads; each stops within some 40 microseconds. Not sched_yield(2): whoever else is
+/// runnable on this CPU, the master that dies on it most of all, would get a whole time slice.
 const PAUSE: Duration = Duration::from_micros(30);
+
+/// After so many looks it is asked whether those that have not stopped are dead.
+const LOOKS_AT_THE_LIVE: u32 = 8;
 
 /// A thread that could not be seized for no reason that can be seen is tried so often again.
 const ATTEMPTS: u32 = 3;
@@ -35,6 +35,13 @@ const HANDLER_PATIENCE: Duration = Duration::from_millis(10);
 
 /// `PTRACE_EVENT_STOP` (linux/ptrace.h; not in the libc crate for every target): the stop that `PTRACE_INTERRUPT` makes.
 const EVENT_STOP: i32 = 128;
+
+/// waitid(2): the end of a thread of whatever kind.
+const DEATH: WaitIdOptions =
+    WaitIdOptions::EXITED.union(WaitIdOptions::from_bits_retain(libc::__WALL.cast_unsigned()));
+
+/// The same or its stop; neither is consumed.
+const EVERY_NEWS: WaitIdOptions = DEATH.union(WaitIdOptions::STOPPED).union(WaitIdOptions::NOWAIT);
 
 /// A thread that is traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,25 +69,24 @@ pub(super) struct Tracees {
 }
 
 impl Tracees {
-    /// Stops every thread of `key`; says what each was doing.
+    /// Stops every thread of a process; says what each was doing.
     pub(super) fn seize_all(
         &mut self,
-        key: ProcKey,
+        opened: &Opened,
         end: Instant,
     ) -> Result<BTreeMap<u32, Halt>, FreezeError> {
-        let tasks = Tasks::open(key)?;
-        self.leader = key.tgid.cast_signed();
+        let tasks = Tasks::of(opened)?;
+        self.leader = opened.pid.cast_signed();
         loop {
             let listed = tasks.list()?;
             let mut seized_any = false;
-            for &tid in &listed {
+            for &tid in &listed.tids {
                 if !self.threads.contains_key(&tid) {
                     seized_any |= self.seize(&tasks, tid)?;
                 }
             }
-            // Everybody who was listed had been stopped before, and nobody else is there: a listing alone may end early
-            // where a thread dies under it (kernel: `next_tid`).
-            if !seized_any && procfs::thread_count(key).map_err(unreadable)? == listed.len() {
+            // Everybody who was listed had been stopped before, and nobody else is there.
+            if !seized_any && listed.are_all {
                 break;
             }
             self.await_stops(&tasks, end)?;
@@ -167,14 +173,17 @@ impl Tracees {
             if Instant::now() >= end {
                 return Err(FreezeError::NotStopped(slow));
             }
-            if round < EAGER_LOOKS {
-                yield_now();
-            } else {
+            if self.threads.len() == 1 {
+                // Who is alone can be waited for, also if it dies.
+                sleep_until_news(slow);
+                continue;
+            }
+            if round >= LOOKS_AT_THE_LIVE {
                 for tid in awaited.into_iter().filter(|tid| tasks.is_zombie(*tid)) {
                     self.threads.insert(tid, Tracee::Zombie);
                 }
-                sleep(PAUSE);
             }
+            sleep(PAUSE);
         }
         Ok(())
     }
@@ -240,17 +249,16 @@ fn has_signal_to_take(leader: i32) -> bool {
 /// tracer only so (kernel: `wait_task_stopped` clears `exit_code`). A death is consumed: until then an execve(2) in
 /// another thread would wait (`de_thread`).
 fn look(tid: i32) -> Result<Look, Errno> {
-    let all = WaitIdOptions::from_bits_retain(libc::__WALL.cast_unsigned());
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | all;
     let wait = |options| {
+        let options = options | WaitIdOptions::NOHANG;
         let pid = rustix::process::Pid::from_raw(tid).ok_or(Errno::ESRCH)?;
         rustix::process::waitid(WaitId::Pid(pid), options).map_err(|e| Errno::from_raw(e.raw_os_error()))
     };
-    match wait(options | WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT) {
+    match wait(EVERY_NEWS) {
         Ok(None) => Ok(Look::NoNews),
         Ok(Some(status)) => match status.trapping_signal() {
             Some(code) => Ok(Look::Stopped { signal: code & 0xff, event: code >> 8 }),
-            None => wait(options).map(|_| Look::Dead),
+            None => wait(DEATH).map(|_| Look::Dead),
         },
         // An execve(2) in another thread took its id away from it.
         Err(Errno::ECHILD) => Ok(Look::Dead),
@@ -258,23 +266,44 @@ fn look(tid: i32) -> Result<Look, Errno> {
     }
 }
 
+/// Sleeps until this thread has stopped or died, or the freezer's alarm rings. Whichever it was is looked at afterwards.
+fn sleep_until_news(tid: i32) {
+    let Some(pid) = rustix::process::Pid::from_raw(tid) else { return };
+    if let Err(e) = rustix::process::waitid(WaitId::Pid(pid), EVERY_NEWS) {
+        tracing::trace!("thread {tid} is not waited for any longer: {e}");
+    }
+}
+
 /// `/proc/PID/task` of one process, whatever becomes of its pid.
-struct Tasks {
+struct Tasks<'a> {
+    opened: &'a Opened,
     dir: OwnedFd,
 }
 
-impl Tasks {
-    fn open(key: ProcKey) -> Result<Self, FreezeError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = rustix::fs::open(format!("/proc/{}/task", key.tgid), flags, Mode::empty());
-        let dir = dir.map_err(|e| gone_or(e, "open"))?;
-        // Compared after it was opened: it is this process's for good.
-        procfs::is_still(key).map_err(unreadable)?;
-        Ok(Self { dir })
+/// Thread ids.
+struct Listed {
+    tids: Vec<i32>,
+    /// There was no other thread when they had been listed. A listing alone may end early where a thread dies under it (kernel:
+    /// `next_tid`).
+    are_all: bool,
+}
+
+impl<'a> Tasks<'a> {
+    fn of(opened: &'a Opened) -> Result<Self, FreezeError> {
+        Ok(Self { opened, dir: opened.file("task").map_err(unreadable)?.into() })
     }
 
-    /// The thread ids.
-    fn list(&self) -> Result<Vec<i32>, FreezeError> {
+    fn list(&self) -> Result<Listed, FreezeError> {
+        let count = || self.opened.thread_count().map_err(unreadable);
+        // Who has one thread needs no listing.
+        if count()? == 1 {
+            return Ok(Listed { tids: vec![self.opened.pid.cast_signed()], are_all: true });
+        }
+        let tids = self.listing()?;
+        Ok(Listed { are_all: count()? == tids.len(), tids })
+    }
+
+    fn listing(&self) -> Result<Vec<i32>, FreezeError> {
         let dir = Dir::read_from(&self.dir).map_err(|e| gone_or(e, "open"))?;
         let mut tids = Vec::new();
         for entry in dir {

@@ -29,7 +29,7 @@ use known::Known;
 use crate::core::ids::{Ns, ProcKey};
 use crate::core::input::Sampled;
 use crate::core::sample::{Depth, Sample, Source, Thread, Wait};
-use crate::procfs::{Opened, ReadError, stat_of};
+use crate::procfs::{Opened, ReadError, Stat, stat_of, threads_in};
 
 /// Looks at processes, and remembers what makes the next look right.
 #[derive(Debug)]
@@ -133,12 +133,18 @@ fn signals_caught(status: &str) -> Option<u64> {
 
 /// State and CPU time of every thread.
 fn threads(opened: &Opened) -> Result<(Vec<Thread>, Ns), ReadError> {
+    // What is told of a process with one thread is told of that thread (kernel: `do_task_stat`).
+    if threads_in(&opened.stat) == 1 {
+        let (thread, used) = thread(opened, &opened.stat)?;
+        return Ok((vec![thread], used));
+    }
     let unreadable = |why: String| ReadError::Unreadable { pid: opened.pid, file: "task".to_owned(), why };
     let mut threads = Vec::new();
     let mut cpu_ns = 0;
     for task in opened.dir.tasks().map_err(|e| unreadable(e.to_string()))? {
         let tid = task.map_err(|e| unreadable(e.to_string()))?.tid;
-        match thread(opened, tid) {
+        let stat = opened.read(&format!("task/{tid}/stat")).and_then(|text| stat_of(opened.pid, &text));
+        match stat.and_then(|stat| thread(opened, &stat)) {
             Ok((thread, used)) => {
                 threads.push(thread);
                 cpu_ns += used;
@@ -152,8 +158,8 @@ fn threads(opened: &Opened) -> Result<(Vec<Thread>, Ns), ReadError> {
     Ok((threads, cpu_ns))
 }
 
-fn thread(opened: &Opened, tid: i32) -> Result<(Thread, Ns), ReadError> {
-    let stat = stat_of(opened.pid, &opened.read(&format!("task/{tid}/stat"))?)?;
+fn thread(opened: &Opened, stat: &Stat) -> Result<(Thread, Ns), ReadError> {
+    let tid = stat.pid;
     let schedstat = opened.read(&format!("task/{tid}/schedstat"))?;
     let used = schedstat.split_whitespace().next().and_then(|n| n.parse().ok());
     let used = used.ok_or_else(|| ReadError::Unreadable {
@@ -165,7 +171,7 @@ fn thread(opened: &Opened, tid: i32) -> Result<(Thread, Ns), ReadError> {
         stat.state == 'S' && opened.read(&format!("task/{tid}/wchan")).is_ok_and(|w| in_freezer(&w));
     let thread = Thread {
         tid: u32::try_from(tid).unwrap_or_default(),
-        comm: stat.comm,
+        comm: stat.comm.clone(),
         state: if is_frozen { 'T' } else { stat.state },
         syscall: None,
         wait: Wait::NotAsked,

@@ -12,7 +12,8 @@ mod tasks;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 
-use ::procfs::process::{Process, Stat};
+use ::procfs::process::Process;
+pub(crate) use ::procfs::process::Stat;
 use ::procfs::{FromRead as _, ProcError};
 
 pub use identity::identify;
@@ -42,18 +43,21 @@ pub enum ReadError {
 }
 
 /// One opened process directory whose start time has been checked.
+#[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) pid: u32,
     pub(crate) dir: Process,
+    /// As it was when that was checked.
     pub(crate) stat: Stat,
 }
 
 impl Opened {
+    /// Two processes of one pid within one tick (10 ms) cannot be told apart here; the order of the kernel's events can.
     pub(crate) fn open(key: ProcKey) -> Result<Self, ReadError> {
         let pid = key.tgid;
         let raw = i32::try_from(pid).map_err(|_| ReadError::Gone)?;
         let dir = Process::new(raw).map_err(|e| read_error(pid, "", &e))?;
-        let mut opened = Self { pid, stat: stat_of(pid, &read(pid, &dir, "stat", usize::MAX)?)?, dir };
+        let opened = Self { pid, stat: stat_of(pid, &read(pid, &dir, "stat", usize::MAX)?)?, dir };
         if opened.stat.starttime != ticks(key.start_ns) {
             return Err(ReadError::Gone);
         }
@@ -62,8 +66,12 @@ impl Opened {
         if matches!(opened.stat.state, 'Z' | 'X') && !opened.has_live_thread()? {
             return Err(ReadError::Gone);
         }
-        opened.pid = pid;
         Ok(opened)
+    }
+
+    /// How many threads it has now, those included that have died and are not yet waited for.
+    pub(crate) fn thread_count(&self) -> Result<usize, ReadError> {
+        Ok(threads_in(&stat_of(self.pid, &self.read("stat")?)?))
     }
 
     pub(crate) fn read(&self, file: &str) -> Result<String, ReadError> {
@@ -97,17 +105,6 @@ impl Opened {
 /// The start time as `/proc/PID/stat` has it, in ticks (kernel: `nsec_to_clock_t`).
 pub fn ticks(start_ns: Ns) -> u64 {
     start_ns / (1_000_000_000 / ::procfs::ticks_per_second().max(1))
-}
-
-/// Whether this pid still is that process. Two processes of one pid within one tick (10 ms) cannot be told apart
-/// here; the order of the kernel's events can.
-pub fn is_still(key: ProcKey) -> Result<(), ReadError> {
-    Opened::open(key).map(|_| ())
-}
-
-/// How many threads it has, those included that have died and are not yet waited for.
-pub(crate) fn thread_count(key: ProcKey) -> Result<usize, ReadError> {
-    Opened::open(key).map(|opened| usize::try_from(opened.stat.num_threads).unwrap_or_default())
 }
 
 /// The start of a live process as precisely as /proc tells it, in ticks.
@@ -145,6 +142,11 @@ fn read(pid: u32, dir: &Process, file: &str, most: usize) -> Result<String, Read
         Ok(text) => text,
         Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned(),
     })
+}
+
+/// The number of threads in a `/proc/PID/stat`.
+pub(crate) fn threads_in(stat: &Stat) -> usize {
+    usize::try_from(stat.num_threads).unwrap_or_default()
 }
 
 pub(crate) fn stat_of(pid: u32, text: &str) -> Result<Stat, ReadError> {
