@@ -8,6 +8,7 @@ use super::{Agent, Settings};
 use crate::clock;
 use crate::config::AgentSettings;
 use crate::core::input::Input;
+use crate::core::memory::SignalMemory;
 use crate::core::records::Event;
 use crate::kernel::{Kept, LoadError, Pins, Probes};
 
@@ -53,6 +54,13 @@ impl Agent {
         if let Err(e) = self.state_dir.save(&mut self.state) {
             tracing::error!("{e:#}; after a restart the agent will not know what it has done");
             self.record(Event::Error { what: format!("{e:#}"), proc: None });
+        }
+    }
+
+    /// Adds a signal to that.
+    pub(super) fn persist_signal(&mut self, signal: &SignalMemory) {
+        if !self.state_dir.add(signal) {
+            self.persist();
         }
     }
 

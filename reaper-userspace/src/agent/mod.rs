@@ -10,6 +10,7 @@ pub mod client;
 mod grip;
 mod heap;
 mod intake;
+mod journal;
 mod kept;
 mod lookout;
 pub mod peers;
@@ -320,6 +321,7 @@ impl Agent {
             Effect::Release(_) => self.grip = None,
             Effect::Resync => self.resync(),
             Effect::Persist => self.persist(),
+            Effect::PersistSignal(signal) => self.persist_signal(&signal),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the core wants done. The shell does it and answers with an `Input` where one is named.
 
 use super::ids::ProcKey;
+use super::memory::SignalMemory;
 use super::records::Record;
 use super::rules::Signal;
 use super::sample::{Depth, Wants};
@@ -49,4 +50,6 @@ pub enum Effect {
     Resync,
     /// Keep on disk what the next agent has to know: armed groups, open breakers, masters, orphans, who was asked to stop.
     Persist,
+    /// Add to it that a signal was sent, before anything else is taken in that the kernel has written.
+    PersistSignal(Box<SignalMemory>),
 }

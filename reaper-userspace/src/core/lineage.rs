@@ -135,7 +135,7 @@ impl Core {
         let masterships = self.members.reigns(exit.key);
         for &g in &masterships {
             self.members.dethrone(exit.key, g);
-            self.remember();
+            self.remember_eventually();
         }
         self.note_parting(exit, &exited);
         let before = self.bereaved.len();

@@ -2,8 +2,8 @@
 //!
 //! The kernel keeps who was born of whom (`tree/recall.rs`). What only the agent knows is here: who was a master, who had left
 //! its group, how far the stopping of each orphan has come, who was asked to stop, how many were stopped of late. It is kept
-//! whenever it changes, and a signal is kept right after it was sent: if the agent dies in between, the kernel's record of the
-//! signal is still unread, and says the same.
+//! whenever it changes. A signal is kept right after it was sent, by itself, and with all that has to be known of whom it went to: if the
+//! agent dies in between, the kernel's record of the signal is still unread, and says the same.
 //!
 //! Groups are known by their patterns, not by their names alone: with others it is decided anew who belongs to them.
 
@@ -26,6 +26,19 @@ use super::tree::{Known, NodeId};
 
 /// After so many other effects what is to be kept is kept in between.
 const POSTPONED: usize = 64;
+
+/// The same of what the next agent would find out by itself.
+const POSTPONED_LONG: usize = 512;
+
+/// How soon it has to be kept that something has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Haste {
+    /// At rest, or after [`POSTPONED_LONG`] other effects: an agent that did not know it would find it out by itself, and tell of it
+    /// once more.
+    Eventually,
+    /// Before anybody is looked at closely, or after [`POSTPONED`] other effects.
+    Soon,
+}
 
 /// What one agent leaves to the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +74,15 @@ struct MasterMemory {
     proc: ProcView,
 }
 
+/// What one signal adds to that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalMemory {
+    /// Whom it was sent to, as it stands since.
+    orphan: OrphanMemory,
+    /// When it was sent, if the breaker counts it.
+    kill: Option<Ns>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct OrphanMemory {
     key: ProcKey,
@@ -87,6 +109,18 @@ pub(super) struct Absent {
     proc: ProcView,
     /// If it is in somebody's lineage.
     death: Option<Death>,
+}
+
+impl Memory {
+    /// Takes up what was kept of a signal after the rest.
+    pub fn add(&mut self, signal: SignalMemory) {
+        let SignalMemory { orphan, kill } = signal;
+        if let Some(group) = self.groups.get_mut(orphan.acting) {
+            group.kills.extend(kill);
+        }
+        self.orphans.retain(|known| known.key != orphan.key);
+        self.orphans.push(orphan);
+    }
 }
 
 impl Core {
@@ -131,40 +165,56 @@ impl Core {
                 memory.left.push(key);
             }
         }
-        for (&key, orphan) in &self.orphans {
-            let Some(id) = self.tree.find(key) else { continue };
-            memory.orphans.push(OrphanMemory {
-                key,
-                groups: orphan.groups.clone(),
-                acting: orphan.group,
-                progress: orphan.progress(),
-                proc: self.tree.view(id),
-            });
-        }
+        memory.orphans.extend(self.orphans.values().filter_map(|orphan| self.orphan_memory(orphan)));
         memory
     }
 
-    /// Something has changed that the next agent will have to know. It is kept before anybody is looked at closely, or after
-    /// [`POSTPONED`] other effects: nobody waits for a file before it is known whether it is an orphan.
-    pub(super) fn remember(&mut self) {
-        self.persisting = true;
+    /// `None` if there is no such process any more.
+    fn orphan_memory(&self, orphan: &Orphan) -> Option<OrphanMemory> {
+        Some(OrphanMemory {
+            key: orphan.key,
+            groups: orphan.groups.clone(),
+            acting: orphan.group,
+            progress: orphan.progress(),
+            proc: self.tree.view(self.tree.find(orphan.key)?),
+        })
     }
 
-    /// The same for what must be kept before anything else is done.
-    pub(super) fn remember_first(&mut self) {
-        (self.persisting, self.persist_first) = (true, true);
+    /// Something has changed that the next agent will have to know: nobody waits for a file before it is known whether it is an
+    /// orphan.
+    pub(super) fn remember(&mut self) {
+        self.persisting = Some(Haste::Soon);
+    }
+
+    /// See [`Haste::Eventually`].
+    pub(super) fn remember_eventually(&mut self) {
+        self.persisting = self.persisting.max(Some(Haste::Eventually));
+    }
+
+    /// An orphan was sent a signal; `kill` is when, if the breaker counts it.
+    pub(super) fn remember_signal(&mut self, key: ProcKey, kill: Option<Ns>) {
+        let orphan = self.orphans.get(&key).and_then(|orphan| self.orphan_memory(orphan));
+        if let Some(orphan) = orphan {
+            self.effects.push_front(Effect::PersistSignal(Box::new(SignalMemory { orphan, kill })));
+        }
     }
 
     /// Whether it is kept now. Of whom the memory calls an orphan the event log has told: what there is to record goes before it.
     pub(super) fn persists_now(&mut self) -> bool {
-        // Nothing comes between the last look and the signal.
-        if matches!(self.effects.front(), Some(Effect::Fire { .. } | Effect::Release(_))) {
+        let next = self.effects.front();
+        // Nothing comes between the last look and the signal, and what that one adds is added to what was kept before it.
+        if matches!(next, Some(Effect::Fire { .. } | Effect::Release(_) | Effect::PersistSignal(_))) {
             return false;
         }
-        let waits = |next: &Effect| matches!(next, Effect::Record(_) | Effect::Identify(_));
-        let due =
-            self.persist_first || self.postponed >= POSTPONED || !self.effects.front().is_some_and(waits);
-        if !(self.persisting && due) {
+        let due = match self.persisting {
+            None => false,
+            Some(Haste::Eventually) => next.is_none() || self.postponed >= POSTPONED_LONG,
+            Some(Haste::Soon) => {
+                let waits = matches!(next, Some(Effect::Record(_) | Effect::Identify(_)));
+                !waits || self.postponed >= POSTPONED
+            }
+        };
+        if !due {
             return false;
         }
         let is_record: fn(&Effect) -> bool = |effect| matches!(effect, Effect::Record(_));
@@ -178,7 +228,7 @@ impl Core {
             self.effects = records;
             return false;
         }
-        (self.persisting, self.persist_first, self.postponed) = (false, false, 0);
+        (self.persisting, self.postponed) = (None, 0);
         true
     }
 

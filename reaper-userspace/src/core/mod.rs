@@ -45,7 +45,7 @@ use ids::{Ns, ProcKey};
 use input::{Armed, Input};
 use likeness::Likenesses;
 use membership::{GroupId, Membership};
-use memory::{Absent, Remembered};
+use memory::{Absent, Haste, Remembered};
 use orphan::Orphan;
 use records::{Event, ProcView, Record};
 use rules::{LogLevel, Mode, Rules};
@@ -82,11 +82,9 @@ pub struct Core {
     /// The command line that is looked at, so that not every exec asks for memory.
     line: String,
     /// What the next agent has to know has changed, and [`Effect::Persist`] is to come.
-    persisting: bool,
+    persisting: Option<Haste>,
     /// How many others have come before it.
     postponed: usize,
-    /// See [`Self::must_persist`].
-    persist_first: bool,
     /// What the agent before this one has left, until it is taken up.
     remembered: Option<Box<Remembered>>,
     /// The pid of that agent, until what it left is taken up.
@@ -162,9 +160,8 @@ impl Core {
             errors: errors::Limit::default(),
             effects: VecDeque::new(),
             line: String::new(),
-            persisting: false,
+            persisting: None,
             postponed: 0,
-            persist_first: false,
             remembered: None,
             former_agent: None,
             absent: Vec::new(),
@@ -212,7 +209,7 @@ impl Core {
         if self.persists_now() {
             return Some(Effect::Persist);
         }
-        self.postponed += usize::from(self.persisting);
+        self.postponed += usize::from(self.persisting.is_some());
         let effect = self.effects.pop_front();
         if effect.is_none() && self.effects.capacity() > EFFECTS_KEPT {
             self.effects.shrink_to(EFFECTS_KEPT);
@@ -220,9 +217,9 @@ impl Core {
         effect
     }
 
-    /// Whether [`Effect::Persist`] must come before anything else that the kernel has written is taken in.
+    /// Whether the next effect must be carried out before anything else that the kernel has written is taken in.
     pub fn must_persist(&self) -> bool {
-        self.persist_first
+        matches!(self.effects.front(), Some(Effect::PersistSignal(_)))
     }
 
     /// When [`Input::Tick`] is due if nothing else comes before. `None`: never.
@@ -344,7 +341,7 @@ impl Core {
     /// It is no orphan any more.
     fn lose_orphan(&mut self, key: ProcKey) -> Option<Orphan> {
         let orphan = self.orphans.remove(&key)?;
-        self.remember();
+        self.remember_eventually();
         if orphan.watched {
             self.effects.push_back(Effect::Unwatch(key));
         }

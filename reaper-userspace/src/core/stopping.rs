@@ -60,7 +60,7 @@ impl Core {
 
     /// Nothing is left that could be done about it.
     fn tell_spent(&mut self, now: Ns, key: ProcKey) {
-        self.remember();
+        self.remember_eventually();
         let Some(orphan) = self.orphans.get(&key) else { return };
         let stop = &self.rules.groups[orphan.group].stop;
         let signals = stop.signals.iter().chain(stop.kill.then_some(&Signal::KILL));
@@ -126,12 +126,11 @@ impl Core {
         };
         match outcome {
             Fired::Sent => {
-                if orphan.signalled.is_none() {
-                    self.groups[orphan.group].breaker.count(at);
-                }
+                let kill = orphan.signalled.is_none().then_some(at);
+                kill.into_iter().for_each(|at| self.groups[orphan.group].breaker.count(at));
                 orphan.sent(at, signal, &group.stop);
                 self.reschedule(at, key);
-                self.remember_first();
+                self.remember_signal(key, kill);
             }
             Fired::Gone => {
                 let again = orphan.failed(at);
@@ -395,7 +394,7 @@ impl Core {
         let Some(orphan) = self.orphans.get_mut(&key) else { return };
         if orphan.spared.insert(because) {
             let group = orphan.group;
-            self.remember();
+            self.remember_eventually();
             self.spare(now, id, group, because);
         }
     }

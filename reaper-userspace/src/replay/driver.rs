@@ -145,7 +145,8 @@ impl<'a> Driver<'a> {
                 | Effect::Unwatch(_)
                 | Effect::Release(_)
                 | Effect::Resync
-                | Effect::Persist => {}
+                | Effect::Persist
+                | Effect::PersistSignal(_) => {}
             }
         }
     }

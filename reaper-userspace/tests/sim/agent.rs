@@ -335,6 +335,7 @@ impl Host {
                 };
                 self.kept = (self.core.armed(), named(|g| g.breaker_open), self.core.memory());
             }
+            Effect::PersistSignal(signal) => self.kept.2.add(*signal),
         }
         true
     }

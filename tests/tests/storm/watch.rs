@@ -159,7 +159,7 @@ impl Watch {
                 self.resyncs += 1;
                 self.dump();
             }
-            Effect::Persist | Effect::Release(_) => {}
+            Effect::Persist | Effect::PersistSignal(_) | Effect::Release(_) => {}
             Effect::Watch { .. }
             | Effect::Unwatch(_)
             | Effect::Sample { .. }

@@ -205,7 +205,7 @@ impl Host {
                 self.asked.push(effect);
             }
             Effect::Identify(_) | Effect::Sample { .. } => self.asked.push(effect),
-            Effect::Resync | Effect::Persist => {}
+            Effect::Resync | Effect::Persist | Effect::PersistSignal(_) => {}
         }
     }
 
