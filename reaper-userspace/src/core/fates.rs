@@ -347,7 +347,7 @@ impl Core {
             self.lose_orphan(key);
         }
         self.orphans.insert(key, orphan);
-        self.remember_eventually();
+        self.remember();
         if job {
             self.spare(now, id, acting, SparedBecause::JobChild);
         } else {
