@@ -430,6 +430,9 @@ impl Host {
             return self.crash();
         }
         self.hand(Input::Fired { key, at: self.kernel.now, outcome: Fired::Sent });
+        if !self.core.must_persist() {
+            self.fail("something else comes before keeping that a signal was sent");
+        }
     }
 
     fn record(&mut self, record: Record) {

@@ -153,7 +153,7 @@ pub(super) fn of_thread(
         Wait::Futex { timed } => Proof::Neutral(!timed),
         Wait::Child => Proof::Busy(format!("{} waits for a child", who())),
         Wait::Other => Proof::Busy(format!("{} is in {}, which waits for no work", who(), call())),
-        Wait::Sleep { length } => of_sleep(thread, *length, around, rules),
+        Wait::Sleep { length } => of_sleep(source, thread, *length, around, rules),
         Wait::Files { fds, .. } => {
             let mut queue = None;
             let mut found = Proof::Neutral(false);
@@ -183,7 +183,13 @@ pub(super) fn of_thread(
 }
 
 /// A thread in a timed sleep.
-fn of_sleep(thread: &Thread, length: Option<Ns>, around: &Around<'_>, rules: &IdleRules) -> Proof {
+fn of_sleep(
+    source: &Source,
+    thread: &Thread,
+    length: Option<Ns>,
+    around: &Around<'_>,
+    rules: &IdleRules,
+) -> Proof {
     let who = name(thread);
     let Some(length) = length else {
         return Proof::Busy(format!(
@@ -212,10 +218,24 @@ fn of_sleep(thread: &Thread, length: Option<Ns>, around: &Around<'_>, rules: &Id
             Proof::Idle(format!("{who} sleeps for {length} between polls, and the last {seen} found nothing"))
         }
         seen => Proof::Unknown(format!(
-            "{who} sleeps for {length} as between polls, but a job may, too: {seen} of {} polls that find nothing have been seen",
-            super::polls::ENOUGH
+            "{who} sleeps for {length} as between polls, but a job may, too: {seen} of {} polls that find nothing have been seen{}",
+            super::polls::ENOUGH,
+            queue_elsewhere(source, rules).unwrap_or_default()
         )),
     }
+}
+
+/// The connection of a process that is connected, but to no queue that its group names: its polls are not seen.
+fn queue_elsewhere(source: &Source, rules: &IdleRules) -> Option<String> {
+    if source.files.iter().any(|file| is_queue(file, rules)) {
+        return None;
+    }
+    let mut peers = source.files.iter().filter_map(|file| match &file.what {
+        FileKind::Connected { peer, .. } => Some(peer),
+        _ => None,
+    });
+    let peer = peers.next()?;
+    Some(format!("; it has no connection to a queue of its group, and one to {peer}"))
 }
 
 /// What speaks against a wait on a connection to the queue being the wait for the next job.

@@ -466,6 +466,22 @@ fn two_polls_that_found_nothing_prove_that_it_only_polls() {
 }
 
 #[test]
+fn a_poller_of_a_queue_that_its_group_does_not_name_is_told_of() {
+    let rules = IdleRules { sleep: Some(3 * SECOND), ..rules() };
+    let because = |files: &[File]| {
+        let look = sample(&[sleeps(3 * SECOND)], files);
+        alone().judge(&look, None, &Polls::default(), &rules).evidence.because
+    };
+    let elsewhere = because(&[connected(3, 6380)]);
+    assert!(
+        elsewhere.ends_with("; it has no connection to a queue of its group, and one to tcp/127.0.0.1:6380"),
+        "{elsewhere}"
+    );
+    let also = because(&[connected(3, 6379), connected(4, 6380)]);
+    assert!(also.ends_with("have been seen"), "{also}");
+}
+
+#[test]
 fn a_job_that_sleeps_as_its_framework_does_is_not_taken_for_it() {
     let idle = || {
         let mut poller = Poller::new();
