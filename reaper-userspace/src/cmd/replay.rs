@@ -67,7 +67,7 @@ pub fn run(args: &ReplayArgs, sink: &mut Sink<'_>) -> anyhow::Result<ExitCode> {
     let mut progress = Progress::new("replay");
     let replayed = replay(&script, &config.rules, |done, of| progress.at(done as u64, of as u64));
     drop(progress);
-    let mut printer = Printer::default();
+    let mut printer = Printer::from_today(&sink.zone);
     for (seq, record) in (1..).zip(&replayed.records) {
         print(&script, seq, record, &mut printer, sink)?;
     }

@@ -87,7 +87,7 @@ fn tail(args: &TailArgs, default_log: PathBuf, sink: &mut Sink<'_>) -> anyhow::R
         None => open(path, args).map(|reader| (reader, VecDeque::new())),
     }
     .with_context(reading)?;
-    let mut printer = Printer::default();
+    let mut printer = Printer::from_today(&sink.zone);
     for line in lines {
         printer.print(&line, sink)?;
     }
@@ -164,13 +164,17 @@ impl TailArgs {
     }
 }
 
-/// Prints records, and for people the day first and whenever it changes: lines show the time only.
-#[derive(Default)]
+/// Prints records, and for people the day whenever it changes: lines show the time only. Without a day it is today, so that a line is
+/// a record as long as nobody can mistake its day.
 pub(super) struct Printer {
-    day: Option<Date>,
+    day: Date,
 }
 
 impl Printer {
+    pub(super) fn from_today(zone: &TimeZone) -> Self {
+        Self { day: Zoned::now().with_time_zone(zone.clone()).date() }
+    }
+
     fn print(&mut self, line: &Line, sink: &mut Sink<'_>) -> std::io::Result<()> {
         if sink.format == OutputFormat::Json {
             return writeln!(sink.out, "{}", line.raw);
@@ -186,7 +190,7 @@ impl Printer {
         out: &mut dyn Write,
     ) -> std::io::Result<()> {
         let day = line.ts.to_zoned(zone.clone()).date();
-        if self.day.replace(day) != Some(day) {
+        if std::mem::replace(&mut self.day, day) != day {
             writeln!(out, "-- {day} --")?;
         }
         writeln!(out, "{}", line.human(color, zone))
