@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use reaper::core::effect::Effect;
 use reaper::core::ids::{MS, Ns, ProcKey, SECOND};
-use reaper::core::input::{Armed, Fired, Identified, Identity, Input, Parent, Sampled, Task};
+use reaper::core::input::{Armed, Fired, Identified, Identity, Input, Parent, Sampled};
 use reaper::core::memory::Memory;
 use reaper::core::records::{Event, Record};
 use reaper::core::rules::{Rules, Signal, When};
@@ -16,41 +16,11 @@ use reaper::core::{Core, GroupStatus};
 
 use super::kernel::{Kernel, News, Who};
 use super::oracle::{Oracle, Shot};
+pub(super) use super::stream::{Dump, Entry};
+pub use super::stream::{Stream, Traffic};
 
 /// What a look at /proc takes.
 const LOOK: Ns = 20_000;
-
-/// What is in the ring buffer, and what should have been.
-#[derive(Clone, Debug)]
-pub(super) enum Entry {
-    Written { input: Input, adopter: Option<ProcKey>, replay: bool },
-    Dropped { input: Input, adopter: Option<ProcKey> },
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Dump {
-    at: Ns,
-    rows: Vec<Task>,
-    next_pid: u32,
-}
-
-/// What went into the core and came out, in order.
-#[derive(Debug)]
-pub enum Traffic {
-    In(Ns, Box<Input>),
-    Out(Option<Box<Effect>>),
-}
-
-/// What the stream does to the records that are written from now on.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Stream {
-    pub late: bool,
-    pub lossy: bool,
-    /// Exits come twice.
-    pub double: bool,
-    /// The adopter is too far up to be found.
-    pub deep: bool,
-}
 
 #[derive(Debug)]
 pub struct Host {

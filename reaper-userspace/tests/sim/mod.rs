@@ -16,6 +16,7 @@ pub mod kernel;
 pub mod oracle;
 pub mod restart;
 pub mod rules;
+mod stream;
 
 use reaper::core::records::Event;
 
