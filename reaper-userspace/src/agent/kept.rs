@@ -1,12 +1,11 @@
 //! Beginning where the agent before this one ended, with what the kernel has kept, if it could be pinned; and leaving the next one
 //! what the kernel does not keep.
 
-use anyhow::Context as _;
-
 use super::state::StateDir;
 use super::{Agent, Settings};
 use crate::clock;
 use crate::config::AgentSettings;
+use crate::core::ids::{Ns, ProcKey};
 use crate::core::input::Input;
 use crate::core::memory::SignalMemory;
 use crate::core::records::Event;
@@ -41,6 +40,12 @@ pub(super) fn take_over(probes: &mut Probes) -> (Option<Kept>, Option<String>) {
     }
 }
 
+/// The first dump: when it began, and who was alive.
+pub(super) struct FirstDump {
+    began: Ns,
+    live: Vec<ProcKey>,
+}
+
 impl Agent {
     /// Writes down what has to outlive this agent.
     pub(super) fn persist(&mut self) {
@@ -73,13 +78,20 @@ impl Agent {
         let Kept { births, lost, asked, .. } = kept;
         self.core.handle(at, Input::Remembered { births, memory, lost, unwatched_since });
         let live = self.dump(asked)?;
-        if let Err(e) = self.probes.clear_kept(&live, at) {
+        self.first_dump = self.probes.is_pinned().then_some(FirstDump { began: at, live });
+        Ok(())
+    }
+
+    /// Puts what is kept in order, after the first dump. Nothing that this agent decides rests on it, and on a large host it takes
+    /// longer than all else that has to be done before anybody is watched.
+    pub(super) fn tidy_kept(&mut self) {
+        let Some(FirstDump { began, live }) = self.first_dump.take() else { return };
+        // Whoever's row came before its parent's has been counted as its child by nobody.
+        if let Err(e) = self.probes.tasks() {
+            tracing::warn!("who is whose child cannot be kept for the next agent: {e}");
+        }
+        if let Err(e) = self.probes.clear_kept(&live, began) {
             tracing::warn!("what is kept of the dead cannot be cleared away: {e}");
         }
-        // Whoever's row came before its parent's has been counted as its child by nobody.
-        if self.probes.is_pinned() {
-            self.probes.tasks().context("cannot dump all processes")?;
-        }
-        Ok(())
     }
 }

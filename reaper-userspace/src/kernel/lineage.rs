@@ -14,9 +14,10 @@ use reaper_common as wire;
 use reaper_common::lineage::{Birth as Entry, LINEAGE, UNKEPT};
 
 use super::decode::{Decoded, decode, key};
+use super::load::{LoadError, TRACEPOINTS};
 use super::pins::{self, Generation};
 use super::plain::Plain;
-use super::probes::{LoadError, Pinned, Probes, TRACEPOINTS};
+use super::probes::{Pinned, Probes};
 use crate::core::ids::{Ns, ProcKey};
 use crate::core::input::{Birth, Death, Input};
 
@@ -157,8 +158,11 @@ impl Probes {
             pins::remove(&older)?;
         }
         kept.lost += lineage.take_unkept()?;
+        if !*found {
+            return Ok(None);
+        }
         kept.births = lineage.births()?;
-        Ok(found.then_some(kept))
+        Ok(Some(kept))
     }
 
     /// Clears away of what is kept whatever nobody needs: neither alive, nor an ancestor of somebody who is. `live` are those of

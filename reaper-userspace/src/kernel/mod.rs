@@ -1,6 +1,6 @@
 //! The kernel's side of the agent: what happens to processes, as inputs of the core.
 //!
-//! [`Probes`] loads the programs of the crate `reaper-ebpf` and attaches them; [`Events`] hands out what they write;
+//! [`Probes`] are the programs of the crate `reaper-ebpf`, loaded (`load`) and attached; [`Events`] hands out what they write;
 //! [`Probes::tasks`] dumps all processes. [`Observer`] looks closer at single processes, with programs that are loaded only while
 //! somebody is watched. [`Pins`] keep the programs attached while no agent runs, and [`Kept`] is what they have kept then. Underneath, [`btf`] reads the kernel's type information, [`offsets`] looks up in it
 //! where the programs find what they read, and [`decode`] turns bytes into inputs.
@@ -19,6 +19,7 @@ pub mod btf;
 pub mod decode;
 mod events;
 mod lineage;
+mod load;
 mod observer;
 pub mod offsets;
 mod pins;
@@ -29,9 +30,10 @@ mod tasks;
 
 pub use events::{Drained, Events, FOLLOW_UP};
 pub use lineage::Kept;
+pub use load::{DEFAULT_RING_BYTES, LoadError};
 pub use observer::{ObserveError, Observer};
 pub use offsets::Teller;
 pub use pins::{PinError, Pins};
-pub use probes::{DEFAULT_RING_BYTES, LoadError, Probes};
+pub use probes::Probes;
 pub use stats::ProgramStats;
 pub use tasks::SnapshotError;

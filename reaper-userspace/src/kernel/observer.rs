@@ -21,9 +21,9 @@ use thiserror::Error;
 
 use super::btf::Excerpt;
 use super::decode::{DecodeError, decode_alarms};
+use super::load::{LoadError, program, refused, take_map};
 use super::offsets::Teller;
 use super::plain::Plain;
-use super::probes::{LoadError, program, refused, take_map};
 use super::stats::missed_by;
 use super::tasks::{SnapshotError, dump};
 use crate::core::ids::ProcKey;

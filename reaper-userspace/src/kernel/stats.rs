@@ -8,7 +8,8 @@ use std::time::Duration;
 use aya::Ebpf;
 use aya::programs::ProgramError;
 
-use super::probes::{ITERATOR, LoadError, Probes, TRACEPOINTS};
+use super::load::{ITERATOR, LoadError, TRACEPOINTS};
+use super::probes::Probes;
 
 /// What a program cost so far.
 #[derive(Clone, Debug, PartialEq, Eq)]

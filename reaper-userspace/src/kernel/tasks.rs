@@ -9,7 +9,8 @@ use aya::programs::{Iter, ProgramError, links::LinkError};
 use thiserror::Error;
 
 use super::decode::{DecodeError, decode_tasks};
-use super::probes::{ITERATOR, LoadError, Probes, program};
+use super::load::{ITERATOR, LoadError, program};
+use super::probes::Probes;
 use crate::core::input::Task;
 
 /// What one read asks for. The kernel puts at most 32 KiB together for one.
