@@ -20,6 +20,8 @@ const ARGV_MASK: u64 = 2047;
 struct Scratch {
     exec: Exec,
     tail: [u8; (FILENAME_MASK + ARGV_MASK + 2) as usize],
+    /// What is known of the file's name and of argv.
+    texts: [Text; 2],
 }
 
 const _: () = {
@@ -50,39 +52,56 @@ fn executed(ctx: &BtfTracePointContext, task: Task, binprm: *const u8, scratch: 
     let sid = task.signal().map_or(0, Signal::session);
     // SAFETY: `scratch` is this CPU's cell of the map.
     let tail: *mut u8 = unsafe { (&raw mut (*scratch).tail).cast() };
-    let filename = read_filename(binprm, tail);
-    // SAFETY: `filename.len` is at most FILENAME_MASK, which leaves ARGV_MASK bytes.
-    let argv = read_argv(task, unsafe { tail.add(filename.len as usize) });
-    if let Some(rc) = argv.error {
-        warn!(ctx, "argv of process {} cannot be read: {}", ctx.tgid(), rc);
-    }
+    // SAFETY: `scratch` is this CPU's cell of the map.
+    let texts: *mut Text = unsafe { (&raw mut (*scratch).texts).cast() };
+    let filename = read_filename(binprm, tail).through(texts);
+    let filename_len = mask(filename.len, FILENAME_MASK);
+    // SAFETY: `filename_len` is at most FILENAME_MASK, which leaves ARGV_MASK bytes; there are two texts.
+    let (to, second) = unsafe { (tail.add(filename_len as usize), texts.add(1)) };
+    let argv = read_argv(task, to).through(second);
+    let argv_len = mask(argv.len, ARGV_MASK);
     let header = ring::header(kind::EXEC);
-    let flags = if filename.truncated || argv.truncated { flag::TRUNCATED } else { 0 };
-    let (filename_len, argv_len) = (filename.len as u16, argv.len as u16);
+    let flags = if filename.truncated | argv.truncated == 0 { 0 } else { flag::TRUNCATED };
+    let len = size_of::<Exec>() as u64 + filename_len + argv_len;
+    let (filename_len, argv_len) = (filename_len as u16, argv_len as u16);
     let record = Exec { header, proc, comm, uid, sid, flags, filename_len, argv_len };
     lineage::executed(&record);
     // SAFETY: `scratch` is this CPU's cell, and it is larger than the two lengths together can make it.
     unsafe {
         (&raw mut (*scratch).exec).write(record);
-        let len = size_of::<Exec>() as u64 + filename.len + argv.len;
         ring::output(scratch.cast(), len, header.boot_ns);
+    }
+    if argv.error != 0 {
+        warn!(ctx, "argv of process {} cannot be read: {}", ctx.tgid(), argv.error);
     }
 }
 
 /// How much of a text was read.
 #[derive(Clone, Copy)]
+#[repr(C)]
 struct Text {
     /// Bytes, without a NUL at the end.
     len: u64,
-    /// There is more.
-    truncated: bool,
-    /// What the helper answered, if it failed.
-    error: Option<i64>,
+    /// Not 0 if there is more.
+    truncated: u64,
+    /// What the helper answered if it failed, or 0.
+    error: i64,
 }
 
 impl Text {
     /// Nothing could be read: there is more.
-    const UNREAD: Self = Self { len: 0, truncated: true, error: None };
+    const UNREAD: Self = Self { len: 0, truncated: 1, error: 0 };
+
+    /// The same, by way of the map: the verifier forgets what it knew of the numbers, and so does not go through the rest of the program
+    /// once for each way in which a text can be read.
+    #[inline(always)]
+    fn through(self, cell: *mut Self) -> Self {
+        // SAFETY: the caller's cell is this CPU's.
+        unsafe {
+            cell.write_volatile(self);
+            cell.read_volatile()
+        }
+    }
 }
 
 /// Reads the name of the file as given to execve(2).
@@ -96,12 +115,12 @@ fn read_filename(binprm: *const u8, to: *mut u8) -> Text {
     // SAFETY: `to` has FILENAME_MASK bytes; the helper takes any address to read from.
     let rc = unsafe { bpf_probe_read_kernel_str(to.cast(), room as u32, from.cast()) };
     if rc <= 0 {
-        return Text { error: Some(rc), ..Text::UNREAD };
+        return Text { error: rc, ..Text::UNREAD };
     }
     let read = rc.cast_unsigned();
     let truncated = read >= room;
     let len = if truncated { FILENAME_MAX as u64 } else { read - 1 };
-    Text { len: mask(len, FILENAME_MASK), truncated, error: None }
+    Text { len, truncated: u64::from(truncated), error: 0 }
 }
 
 /// Reads argv as it lies in the new image's memory: NUL after each argument, the last one included.
@@ -116,9 +135,9 @@ fn read_argv(task: Task, to: *mut u8) -> Text {
     // SAFETY: `to` has ARGV_MASK bytes; the helper takes any address to read from.
     let rc = unsafe { bpf_probe_read_user(to.cast(), len as u32, start as *const _) };
     if rc != 0 {
-        return Text { error: Some(rc), ..Text::UNREAD };
+        return Text { error: rc, ..Text::UNREAD };
     }
-    Text { len, truncated, error: None }
+    Text { len, truncated: u64::from(truncated), error: 0 }
 }
 
 /// `value & mask`, which LLVM cannot optimise away although it knows that the value is smaller: the verifier does not.

@@ -46,7 +46,7 @@ fn died(task: Task, signal: Signal) {
     let urgent = task.has_children() || signal.has_other_threads();
     // Nearly every process dies without children, and nobody asks who would adopt them; but who was pid 1 takes its pid namespace along.
     let adoption =
-        if urgent || task.is_child_reaper() { adopter_of(task.copied()) } else { Adoption::UNKNOWN };
+        if urgent || task.is_child_reaper() { adopter_of(task.leader_copied()) } else { Adoption::UNKNOWN };
     let header = ring::header(kind::EXIT);
     let record = Exit { header, proc, adopter: adoption.by, adopter_kind: adoption.kind, status, comm };
     lineage::died(&record);

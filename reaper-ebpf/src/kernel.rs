@@ -108,6 +108,33 @@ impl Pointer for Copied {
     }
 }
 
+impl Copied {
+    /// The pointer at `offset` bytes, NULL or not: every field of NULL reads as 0.
+    #[inline(always)]
+    fn follow_null(self, offset: i64) -> Self {
+        Self(self.load(offset))
+    }
+}
+
+/// 1 for 0, and 0 for all else, without a branch.
+#[inline(always)]
+fn is_zero(number: u64) -> u64 {
+    (number.wrapping_sub(1) & !number) >> 63
+}
+
+/// A task of those above another one, as [`crate::reparent`] looks at it. What is a `bool` elsewhere is 0 or 1: a test of it is a branch.
+#[derive(Clone, Copy)]
+pub(crate) struct Ancestor {
+    /// A pointer is missing: it is going.
+    pub(crate) hole: u64,
+    /// [`Pid::level`].
+    pub(crate) level: u32,
+    /// The process is the idle task's, pid 0.
+    pub(crate) is_idle: u64,
+    /// It is a subreaper and has a live thread.
+    pub(crate) adopts: u64,
+}
+
 /// Copies a `T` from any kernel address; 0 where nothing can be read. (Without a branch: the helper itself clears the copy then,
 /// kernel/trace/bpf_trace.c `bpf_probe_read_kernel_common`, and what the verifier has to go through doubles with every branch.)
 #[inline(always)]
@@ -170,6 +197,12 @@ impl Task {
         Task(Copied(self.0.0 as usize))
     }
 
+    /// [`Self::group_leader`] as an address, which is a number to the verifier and not only to Rust.
+    #[inline(always)]
+    pub(crate) fn leader_copied(self) -> Task<Copied> {
+        Task(Copied(probe(self.0.address().wrapping_offset(offset!(task_group_leader) as isize))))
+    }
+
     /// The address range of argv in the process's own memory. `None` for kernel threads and on kernels that keep it
     /// elsewhere.
     #[inline(always)]
@@ -179,6 +212,42 @@ impl Task {
         }
         let mm = self.0.follow(offset!(task_mm))?;
         Some((mm.load(offset!(mm_arg_start)), mm.load(offset!(mm_arg_end))))
+    }
+}
+
+impl Task<Copied> {
+    /// The one at an address.
+    #[inline(always)]
+    pub(crate) fn at(address: u64) -> Self {
+        Self(Copied(address as usize))
+    }
+
+    /// Its address.
+    #[inline(always)]
+    pub(crate) fn number_of(self) -> u64 {
+        self.0.0 as u64
+    }
+
+    /// [`Self::real_parent`], or NULL.
+    #[inline(always)]
+    pub(crate) fn real_parent_or_null(self) -> Self {
+        Self(self.0.follow_null(offset!(task_real_parent)))
+    }
+
+    /// What decides whether it adopts somebody far below.
+    #[inline(always)]
+    pub(crate) fn ancestor(self) -> Ancestor {
+        let pid = self.0.follow_null(offset!(task_thread_pid));
+        let signal = self.0.follow_null(offset!(task_signal));
+        let subreaper = offset!(signal_is_child_subreaper_bit);
+        let bits: u8 = signal.load(subreaper >> 3);
+        let live: u32 = signal.load(offset!(signal_live));
+        Ancestor {
+            hole: is_zero(pid.0 as u64) | is_zero(signal.0 as u64),
+            level: pid.load(offset!(pid_level)),
+            is_idle: is_zero(u64::from(self.tgid())),
+            adopts: u64::from(bits >> (subreaper & 7)) & 1 & !is_zero(u64::from(live)),
+        }
     }
 }
 

@@ -34,27 +34,42 @@ impl Adoption {
     }
 }
 
-/// The process that adopts the children of `dying`, whose last thread dies or is dead.
+/// The process that adopts the children of `dying`, a thread of a process whose last thread dies or is dead.
 #[inline(always)]
 pub(crate) fn adopter_of(dying: Task<Copied>) -> Adoption {
+    let found = reaper_adopter(dying.number_of());
+    match Task::at(found) {
+        _ if found <= KIND_MAX => Adoption::nobody(found as u32),
+        by => Adoption::by(by.process()),
+    }
+}
+
+/// No address of the kernel is so low.
+const KIND_MAX: u64 = 4095;
+
+/// The address of a thread of the process that adopts the children of the one at that address, or one of [`adopter`].
+///
+/// A function that the kernel sees: it verifies such a one by itself, once, where it would go through the walk for every way that leads
+/// there. So it takes and gives back numbers.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn reaper_adopter(dying: u64) -> u64 {
+    let dying = Task::at(dying);
+    let unknown = u64::from(adopter::UNKNOWN);
     let (Some(pid), Some(signal)) = (dying.thread_pid(), dying.signal()) else {
-        return Adoption::UNKNOWN;
+        return unknown;
     };
     if signal.has_child_subreaper() {
         match subreaper_above(dying, pid.level()) {
-            Found::Yes(by) => return Adoption::by(by),
+            Found::Yes(by) => return by.number_of(),
             Found::No => {}
-            Found::GaveUp => return Adoption::UNKNOWN,
+            Found::GaveUp => return unknown,
         }
     }
     let Some(by) = dying.child_reaper(pid.level()) else {
-        return Adoption::UNKNOWN;
+        return unknown;
     };
-    if by.tgid() == dying.tgid() {
-        Adoption::nobody(adopter::NAMESPACE_DIES)
-    } else {
-        Adoption::by(by.process())
-    }
+    if by.tgid() == dying.tgid() { u64::from(adopter::NAMESPACE_DIES) } else { by.number_of() }
 }
 
 /// The parent of `child` that will matter: its `real_parent`, or that one's adopter if it is dying already.
@@ -72,7 +87,7 @@ pub(crate) fn parent_of(child: Task<Copied>) -> Adoption {
 /// How the walk up ended.
 enum Found {
     /// At this subreaper.
-    Yes(Proc),
+    Yes(Task<Copied>),
     /// At the top, or at another pid namespace.
     No,
     /// After [`ANCESTORS_MAX`] ancestors, or at a hole.
@@ -80,23 +95,25 @@ enum Found {
 }
 
 /// The nearest live subreaper above `dying` in the pid namespace of that level.
+///
+/// One branch a turn, and reads through NULL, which give 0: the verifier goes through the rest of a turn once for each branch before.
 #[inline(always)]
 fn subreaper_above(dying: Task<Copied>, level: u32) -> Found {
     let mut at = dying;
     for _ in 0..ANCESTORS_MAX {
-        let Some(ancestor) = at.real_parent() else {
-            return Found::GaveUp;
-        };
-        at = ancestor;
-        let (Some(pid), Some(signal)) = (at.thread_pid(), at.signal()) else {
-            return Found::GaveUp;
-        };
-        if pid.level() != level || at.tgid() == 0 {
-            return Found::No;
+        at = at.real_parent_or_null();
+        let seen = at.ancestor();
+        let is_other = u64::from(seen.level ^ level);
+        if seen.hole | is_other | seen.is_idle | seen.adopts == 0 {
+            continue;
         }
-        if signal.is_child_subreaper() && signal.live() > 0 {
-            return Found::Yes(at.process());
-        }
+        return if seen.hole != 0 {
+            Found::GaveUp
+        } else if is_other | seen.is_idle != 0 {
+            Found::No
+        } else {
+            Found::Yes(at)
+        };
     }
     Found::GaveUp
 }
