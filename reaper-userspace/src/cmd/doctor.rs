@@ -114,8 +114,25 @@ fn programs(able: bool) -> Vec<Check> {
 /// Whether the programs can stay attached while no agent runs.
 fn pins() -> Check {
     const NAME: &str = "pins";
-    match Pins::mount() {
-        Ok(()) => Check::ok(NAME, "the kernel goes on recording while no agent runs"),
+    match Pins::mount().and_then(|()| Pins::abandoned()) {
+        Ok(abandoned) if abandoned.is_empty() => {
+            Check::ok(NAME, "the kernel goes on recording while no agent runs")
+        }
+        Ok(abandoned) => {
+            let (folders, states): (Vec<_>, Vec<_>) = abandoned.into_iter().unzip();
+            let list = |paths: Vec<PathBuf>| {
+                paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" ")
+            };
+            Check::bad(
+                NAME,
+                Outcome::Warning,
+                format!(
+                    "programs are still attached whose agents' state directories are not there: {}",
+                    list(states)
+                ),
+                format!("Unless such an agent runs in a container: rm -r {}", list(folders)),
+            )
+        }
         Err(e) => Check::bad(
             NAME,
             Outcome::Warning,

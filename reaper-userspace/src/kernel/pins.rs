@@ -11,9 +11,10 @@
 //!
 //! Deliberately not here: what is in the maps (`lineage`), and what follows from it.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
@@ -104,6 +105,20 @@ impl Pins {
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// What was pinned by agents whose state directories are not there, as far as this process sees: nobody will go on with it, and its
+    /// programs run for every process of the host. The folder, and the state directory.
+    ///
+    /// # Errors
+    /// [`PinError::Folder`].
+    pub fn abandoned() -> Result<Vec<(PathBuf, PathBuf)>, PinError> {
+        let state = |folder: &Path| state_directory(&folder.file_name()?.to_string_lossy());
+        let found = entries(Path::new(BPFFS))?.into_iter().filter_map(|folder| {
+            let state = state(&folder)?;
+            (!state.exists()).then_some((folder, state))
+        });
+        Ok(found.collect())
     }
 
     /// Whether something can be pinned here; mounts bpffs if it is not there.
@@ -218,10 +233,13 @@ fn entries(path: &Path) -> Result<Vec<PathBuf>, PinError> {
     fs::read_dir(path).map_err(error)?.map(|entry| entry.map(|e| e.path()).map_err(error)).collect()
 }
 
+/// How the names of all folders begin.
+const PREFIX: &str = "reaper@";
+
 /// A path as a name: slashes as dashes, everything else that is no letter or digit by its number. bpffs takes no dots.
 fn folder_name(path: &Path) -> String {
     let path = path.as_os_str().as_bytes();
-    let mut name = "reaper@".to_owned();
+    let mut name = PREFIX.to_owned();
     for &byte in path.strip_prefix(b"/").unwrap_or(path) {
         match byte {
             b'/' => name.push('-'),
@@ -234,6 +252,24 @@ fn folder_name(path: &Path) -> String {
 
 fn hex(digit: u8) -> char {
     char::from_digit(digit.into(), 16).unwrap_or('_')
+}
+
+/// The path behind a [`folder_name`]; `None` if it is none.
+fn state_directory(name: &str) -> Option<PathBuf> {
+    let mut path = b"/".to_vec();
+    let mut rest = name.strip_prefix(PREFIX)?.bytes();
+    while let Some(byte) = rest.next() {
+        path.push(match byte {
+            b'-' => b'/',
+            b'_' => digit(rest.next()?)? << 4 | digit(rest.next()?)?,
+            _ => byte,
+        });
+    }
+    Some(OsString::from_vec(path).into())
+}
+
+fn digit(hex: u8) -> Option<u8> {
+    u8::try_from(char::from(hex).to_digit(16)?).ok()
 }
 
 #[cfg(test)]
@@ -254,6 +290,13 @@ mod tests {
                 "reaper@tmp-_c3_a4"
             ]
         );
+        assert_eq!(
+            names.map(|name| state_directory(&name).map(|path| folder_name(&path)) == Some(name)),
+            [true; 5]
+        );
+        assert_eq!(state_directory("reaper@tmp-_c3_a4"), Some("/tmp/ä".into()));
+        assert_eq!(state_directory("maps.debug"), None);
+        assert_eq!(state_directory("reaper@cut_2"), None);
     }
 
     #[test]

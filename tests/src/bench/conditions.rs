@@ -21,6 +21,8 @@ pub(super) struct Conditions {
     load_after: Option<f64>,
     /// How many processes there were.
     processes: usize,
+    /// How many agents' programs were attached already: every life pays for each.
+    agents: usize,
 }
 
 impl Conditions {
@@ -37,6 +39,7 @@ impl Conditions {
             load_before: load(),
             load_after: None,
             processes: crate::process::pids().len(),
+            agents: attached(),
         }
     }
 
@@ -47,20 +50,30 @@ impl Conditions {
 
 impl fmt::Display for Conditions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kernel, cpus, cpu, scheduling, load_before, processes, .. } = self;
+        let Self { kernel, cpus, cpu, scheduling, load_before, processes, agents, .. } = self;
         write!(f, "Linux {kernel}, {cpus} CPUs ({cpu}), ")?;
         match &self.governor {
             Some(governor) => write!(f, "governor {governor}, ")?,
             None => f.write_str("no frequency governor, ")?,
         }
         write!(f, "{scheduling} priority, {processes} processes, load {load_before}")?;
-        self.load_after.map_or(Ok(()), |after| write!(f, " to {after}"))
+        self.load_after.map_or(Ok(()), |after| write!(f, " to {after}"))?;
+        match agents {
+            0 => Ok(()),
+            some => write!(f, ", {some} other agents' programs attached"),
+        }
     }
 }
 
 fn load() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(f64::NAN)
+}
+
+/// The folders of agents on bpffs.
+fn attached() -> usize {
+    let entries = fs::read_dir("/sys/fs/bpf").into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("reaper@")).count()
 }
 
 fn scheduling() -> &'static str {
