@@ -7,10 +7,11 @@ pub mod polls;
 mod proof;
 mod span;
 
-use super::ids::{MS, Ns};
+use super::ids::Ns;
 use super::records::{Evidence, ThreadView, Verdict, WaitsOn};
 use super::rules::{self, IdleRules};
 use super::sample::{Child, FileKind, Sample, Source, Thread, Wait};
+use super::view::words;
 use polls::Polls;
 use proof::Proof;
 pub use span::{CpuUse, IdleSpan};
@@ -102,7 +103,7 @@ pub fn judge(
             standing = own;
             match finding {
                 (Verdict::Idle, because) => {
-                    (Verdict::Idle, format!("{because}; quiet for {} ms", quiet_ns / MS))
+                    (Verdict::Idle, format!("{because}; quiet for {}", words::span(quiet_ns)))
                 }
                 finding => finding,
             }
@@ -153,7 +154,8 @@ fn unrest(sample: &Sample, children: &[&Child], span: Option<&IdleSpan>, cpu: Cp
         return Some((Verdict::Busy, "threads came or went since it was last seen idle".to_owned()));
     }
     cpu.is_work().then(|| {
-        (Verdict::Busy, format!("it used {} us of CPU time in {} ms", cpu.used / 1_000, cpu.over / MS))
+        let (used, over) = (words::span(cpu.used), words::span(cpu.over));
+        (Verdict::Busy, format!("it used {used} of CPU time in {over}"))
     })
 }
 
@@ -276,8 +278,8 @@ fn describe_asleep(sample: &Sample, cpu_ns: Ns, quiet_ns: Ns) -> String {
         n => format!("all {n} threads are"),
     };
     let cpu =
-        if cpu_ns == 0 { "no CPU time".to_owned() } else { format!("{} us of CPU time", cpu_ns / 1_000) };
-    format!("{threads} asleep for {} ms, it has no child and used {cpu}", quiet_ns / MS)
+        if cpu_ns == 0 { "no CPU time".to_owned() } else { format!("{} of CPU time", words::span(cpu_ns)) };
+    format!("{threads} asleep for {}, it has no child and used {cpu}", words::span(quiet_ns))
 }
 
 /// A descriptor for people. `from` for what has come to it.

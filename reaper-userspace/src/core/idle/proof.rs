@@ -6,6 +6,7 @@
 use super::super::ids::{MS, Ns};
 use super::super::rules::{Endpoint, IdleRules};
 use super::super::sample::{Address, File, FileKind, Sample, Source, Thread, Wait};
+use super::super::view::words;
 use super::{Around, Standing, is_alive};
 
 /// How exactly a sleep must be as long as the framework's.
@@ -199,20 +200,20 @@ fn of_sleep(
     if around.title_says_idle {
         return Proof::Idle(format!(
             "{who} sleeps for {}, and its title says that it is idle",
-            seconds(length)
+            words::span(length)
         ));
     }
     let Some(sleep) = rules.sleep else {
         return Proof::Busy(format!(
             "{who} sleeps for {}, and its group does not poll by sleeping",
-            seconds(length)
+            words::span(length)
         ));
     };
     if !is_poll_sleep(Some(length), rules) {
-        let (length, sleep) = (seconds(length), seconds(sleep));
+        let (length, sleep) = (words::span(length), words::span(sleep));
         return Proof::Busy(format!("{who} sleeps for {length}, and between polls it would be {sleep}"));
     }
-    let length = seconds(length);
+    let length = words::span(length);
     match around.polls {
         seen if seen >= super::polls::ENOUGH => {
             Proof::Idle(format!("{who} sleeps for {length} between polls, and the last {seen} found nothing"))
@@ -399,8 +400,4 @@ fn leads_to_queue(source: &Source, fd: i32, rules: &IdleRules) -> bool {
 
 fn is_poll_sleep(length: Option<Ns>, rules: &IdleRules) -> bool {
     matches!((length, rules.sleep), (Some(length), Some(sleep)) if length.abs_diff(sleep) <= SLEEP_TOLERANCE)
-}
-
-fn seconds(ns: Ns) -> String {
-    if ns.is_multiple_of(1_000 * MS) { format!("{} s", ns / (1_000 * MS)) } else { format!("{} ms", ns / MS) }
 }
