@@ -495,10 +495,17 @@ fn keeps_the_law_when_agents_come_and_go() {
     keeps_the_law::<RESTARTED>();
 }
 
-/// Batches of long runs in which the law was broken once.
+/// Goes through batches of long runs once more.
+fn again<const HOW: u8>(seeds: &[u64]) {
+    for seed in seeds {
+        run_cases::<HOW>(BATCH, *seed);
+    }
+}
+
+/// Batches of long runs in which the law was broken once, with such a stream.
 #[test]
-fn keeps_the_law_where_it_was_broken() {
-    for seed in [
+fn keeps_the_law_where_it_was_broken_with_a_whole_stream() {
+    again::<WHOLE>(&[
         1_795_716_827_000_099,
         1_795_716_827_000_103,
         1_795_720_153_000_022,
@@ -526,10 +533,13 @@ fn keeps_the_law_where_it_was_broken() {
         1_795_772_000_300_077,
         1_795_772_000_400_063,
         1_795_773_000_400_066,
-    ] {
-        run_cases::<WHOLE>(BATCH, seed);
-    }
-    for seed in [
+    ]);
+}
+
+/// Batches of long runs in which the law was broken once, with such a stream.
+#[test]
+fn keeps_the_law_where_it_was_broken_when_records_are_lost() {
+    again::<LOSSY>(&[
         1_795_716_824_000_045,
         1_795_716_824_000_053,
         1_795_720_153_000_043,
@@ -544,10 +554,13 @@ fn keeps_the_law_where_it_was_broken() {
         1_795_769_000_300_032,
         1_795_769_000_400_008,
         1_795_770_000_000_086,
-    ] {
-        run_cases::<LOSSY>(BATCH, seed);
-    }
-    for seed in [
+    ]);
+}
+
+/// Batches of long runs in which the law was broken once, with such a stream.
+#[test]
+fn keeps_the_law_where_it_was_broken_when_agents_come_and_go() {
+    again::<RESTARTED>(&[
         1_795_716_824_000_001,
         1_795_716_824_000_002,
         1_795_720_153_000_103,
@@ -567,7 +580,5 @@ fn keeps_the_law_where_it_was_broken() {
         1_795_771_000_100_062,
         1_795_773_000_300_007,
         1_795_778_196_000_130,
-    ] {
-        run_cases::<RESTARTED>(BATCH, seed);
-    }
+    ]);
 }
