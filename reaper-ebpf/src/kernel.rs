@@ -128,7 +128,7 @@ impl Task<Copied> {
 
     /// Its address.
     #[inline(always)]
-    pub(crate) fn number_of(self) -> u64 {
+    pub(crate) fn to_address(self) -> u64 {
         self.0.0 as u64
     }
 
@@ -142,15 +142,13 @@ impl Task<Copied> {
     #[inline(always)]
     pub(crate) fn ancestor(self) -> Ancestor {
         let pid = self.0.follow_null(offset!(task_thread_pid));
-        let signal = self.0.follow_null(offset!(task_signal));
-        let subreaper = offset!(signal_is_child_subreaper_bit);
-        let bits: u8 = signal.load(subreaper >> 3);
-        let live: u32 = signal.load(offset!(signal_live));
+        let signal = Signal(self.0.follow_null(offset!(task_signal)));
         Ancestor {
-            hole: is_zero(pid.0 as u64) | is_zero(signal.0 as u64),
+            has_hole: is_zero(pid.0 as u64) | is_zero(signal.0.0 as u64),
             level: pid.load(offset!(pid_level)),
             is_idle: is_zero(u64::from(self.tgid())),
-            adopts: u64::from(bits >> (subreaper & 7)) & 1 & !is_zero(u64::from(live)),
+            adopts: signal.raw_bit(offset!(signal_is_child_subreaper_bit))
+                & !is_zero(u64::from(signal.live().cast_unsigned())),
         }
     }
 }
@@ -299,11 +297,12 @@ impl<P: Pointer> Task<P> {
     }
 }
 
-/// A task of those above another one, as [`crate::reparent`] looks at it. What is a `bool` elsewhere is 0 or 1: a test of it is a branch.
+/// A task of those above another one, as [`crate::reparent`] looks at it. What is a `bool` elsewhere is 0 or 1, so that it takes one branch
+/// to find that nothing is the case.
 #[derive(Clone, Copy)]
 pub(crate) struct Ancestor {
-    /// A pointer is missing: it is going.
-    pub(crate) hole: u64,
+    /// A pointer is missing: it is going, and nothing else here is right.
+    pub(crate) has_hole: u64,
     /// [`Pid::level`].
     pub(crate) level: u32,
     /// The process is the idle task's, pid 0.
@@ -370,8 +369,14 @@ impl<P: Pointer> Signal<P> {
     /// A field of one bit, counted from the lowest bit of the first byte.
     #[inline(always)]
     fn bit(self, bit: i64) -> bool {
+        self.raw_bit(bit) != 0
+    }
+
+    /// The same as 0 or 1.
+    #[inline(always)]
+    fn raw_bit(self, bit: i64) -> u64 {
         let byte: u8 = self.0.load(bit >> 3);
-        byte & (1 << (bit & 7)) != 0
+        u64::from(byte >> (bit & 7)) & 1
     }
 
     /// What wait(2) reports of the whole process: kernel/exit.c `wait_task_zombie`.

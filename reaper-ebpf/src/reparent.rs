@@ -35,17 +35,17 @@ impl Adoption {
 }
 
 /// The process that adopts the children of `dying`, a thread of a process whose last thread dies or is dead.
+///
+/// Its address must be one that was copied ([`Task::leader_copied`]): for [`Task::copied`] the verifier still has a typed pointer, and it
+/// lets no pointer be a number of [`reaper_adopter`].
 #[inline(always)]
 pub(crate) fn adopter_of(dying: Task<Copied>) -> Adoption {
-    let found = reaper_adopter(dying.number_of());
-    match Task::at(found) {
-        _ if found <= KIND_MAX => Adoption::nobody(found as u32),
-        by => Adoption::by(by.process()),
-    }
+    let found = reaper_adopter(dying.to_address());
+    if found < ADDRESS_MIN { Adoption::nobody(found as u32) } else { Adoption::by(Task::at(found).process()) }
 }
 
-/// No address of the kernel is so low.
-const KIND_MAX: u64 = 4095;
+/// No address of the kernel is lower, and no [`adopter`] as high.
+const ADDRESS_MIN: u64 = 4096;
 
 /// The address of a thread of the process that adopts the children of the one at that address, or one of [`adopter`].
 ///
@@ -61,7 +61,7 @@ extern "C" fn reaper_adopter(dying: u64) -> u64 {
     };
     if signal.has_child_subreaper() {
         match subreaper_above(dying, pid.level()) {
-            Found::Yes(by) => return by.number_of(),
+            Found::Yes(by) => return by.to_address(),
             Found::No => {}
             Found::GaveUp => return unknown,
         }
@@ -69,7 +69,7 @@ extern "C" fn reaper_adopter(dying: u64) -> u64 {
     let Some(by) = dying.child_reaper(pid.level()) else {
         return unknown;
     };
-    if by.tgid() == dying.tgid() { u64::from(adopter::NAMESPACE_DIES) } else { by.number_of() }
+    if by.tgid() == dying.tgid() { u64::from(adopter::NAMESPACE_DIES) } else { by.to_address() }
 }
 
 /// The parent of `child` that will matter: its `real_parent`, or that one's adopter if it is dying already.
@@ -96,20 +96,21 @@ enum Found {
 
 /// The nearest live subreaper above `dying` in the pid namespace of that level.
 ///
-/// One branch a turn, and reads through NULL, which give 0: the verifier goes through the rest of a turn once for each branch before.
+/// A turn reads all that it may need, through NULL if need be, and finds with few branches that it goes on: the verifier goes through
+/// the rest of a turn, and of the turns after it, for every branch before. (9,000 instructions, and 17,000 with a test for each.)
 #[inline(always)]
 fn subreaper_above(dying: Task<Copied>, level: u32) -> Found {
     let mut at = dying;
     for _ in 0..ANCESTORS_MAX {
         at = at.real_parent_or_null();
         let seen = at.ancestor();
-        let is_other = u64::from(seen.level ^ level);
-        if seen.hole | is_other | seen.is_idle | seen.adopts == 0 {
+        let is_outside = u64::from(seen.level ^ level) | seen.is_idle;
+        if seen.has_hole | is_outside | seen.adopts == 0 {
             continue;
         }
-        return if seen.hole != 0 {
+        return if seen.has_hole != 0 {
             Found::GaveUp
-        } else if is_other | seen.is_idle != 0 {
+        } else if is_outside != 0 {
             Found::No
         } else {
             Found::Yes(at)

@@ -8,6 +8,8 @@
 mod syscalls;
 
 use std::fs;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use caps::errors::CapsError;
@@ -23,6 +25,9 @@ pub const KEPT: [(Capability, &str); 5] = [
     (Capability::CAP_PERFMON, "attaching kernel programs"),
 ];
 
+/// A thread that was joined has left by then on any host.
+const LEAVING: Duration = Duration::from_secs(1);
+
 /// Gives up every other capability and system call, for good.
 ///
 /// Threads that exist already keep their capabilities (they are a thread's own), so this is for a process that has one; threads that
@@ -31,11 +36,25 @@ pub const KEPT: [(Capability, &str); 5] = [
 /// # Errors
 /// There is a second thread, or the kernel refuses.
 pub fn confine() -> anyhow::Result<()> {
-    let threads = fs::read_dir("/proc/self/task").context("cannot read /proc/self/task")?.count();
-    anyhow::ensure!(threads == 1, "privileges are given up too late: there are {threads} threads already");
+    alone()?;
     prctl::set_no_new_privs().context("cannot set no_new_privs")?;
     drop_capabilities().context("cannot give up capabilities")?;
     syscalls::restrict().context("cannot restrict system calls")
+}
+
+/// Waits until the calling thread is the only one: the kernel still counts one that was joined while it leaves (pthread_join(3) returns in
+/// the middle of do_exit).
+fn alone() -> anyhow::Result<()> {
+    let until = Instant::now() + LEAVING;
+    loop {
+        let threads = fs::read_dir("/proc/self/task").context("cannot read /proc/self/task")?.count();
+        if threads == 1 {
+            return Ok(());
+        }
+        let late = Instant::now() > until;
+        anyhow::ensure!(!late, "privileges are given up too late: there are {threads} threads already");
+        sleep(Duration::from_millis(1));
+    }
 }
 
 /// Gives up every capability but [`KEPT`], of the calling thread and those that it starts.

@@ -368,20 +368,21 @@ fn doctor_names_what_nobody_will_go_on_with() {
     let mut config = Config::new(&scene);
     config.state = scene.path("an-old.state");
     let agent = Agent::start(&scene, &config);
-    let left = folder(&config);
     let pins = || {
         let mut command = Command::new(binary());
         command.args(["doctor", "--output", "json", "--socket"]).arg(scene.path("nobody.sock"));
         let outcome = run_to_end(&scene, &mut command, PATIENCE);
         let line = outcome.stdout.lines().find(|line| line.contains("\"pins\"")).unwrap().to_owned();
-        (line.contains(left.to_str().unwrap()), line)
+        (line.contains(config.state.to_str().unwrap()), line)
     };
     agent.crash();
     let (named, line) = pins();
     assert!(!named, "an agent may come back to its state: {line}");
     fs::remove_dir_all(&config.state).unwrap();
     let (named, line) = pins();
-    assert!(named && line.contains("warning") && line.contains(config.state.to_str().unwrap()), "{line}");
-    Pins::of(&config.state).unwrap().remove().unwrap();
+    assert!(named && line.contains("warning") && line.contains("--unpin"), "{line}");
+    let mut unpin = Command::new(binary());
+    unpin.args(["run", "--unpin", "--state"]).arg(&config.state);
+    assert_eq!(run_to_end(&scene, &mut unpin, PATIENCE).status.code(), Some(0));
     assert!(!pins().0);
 }

@@ -72,7 +72,7 @@ impl Copied {
     }
 }
 
-/// 1 for 0, and 0 for all else, without a branch.
+/// 1 for 0, and 0 for all else. Computed, because a comparison is a branch to the verifier; LLVM makes some of one all the same.
 #[inline(always)]
 pub(super) fn is_zero(number: u64) -> u64 {
     (number.wrapping_sub(1) & !number) >> 63

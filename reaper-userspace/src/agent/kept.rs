@@ -1,15 +1,20 @@
 //! Beginning where the agent before this one ended, with what the kernel has kept, if it could be pinned; and leaving the next one
 //! what the kernel does not keep.
 
+use anyhow::Context as _;
+use rustc_hash::FxHashSet;
+
+use super::snapshot::Dumped;
 use super::state::StateDir;
 use super::{Agent, Settings};
 use crate::clock;
 use crate::config::AgentSettings;
-use crate::core::ids::{Ns, ProcKey};
-use crate::core::input::Input;
+use crate::core::ids::ProcKey;
+use crate::core::input::{Birth, Identified, Input};
 use crate::core::memory::SignalMemory;
 use crate::core::records::Event;
 use crate::kernel::{Kept, LoadError, Pins, Probes};
+use crate::procfs;
 
 /// Loads the programs, pinned if that can be.
 pub(super) fn load(settings: &Settings, config: &AgentSettings, state: &StateDir) -> anyhow::Result<Probes> {
@@ -38,12 +43,6 @@ pub(super) fn take_over(probes: &mut Probes) -> (Option<Kept>, Option<String>) {
         Ok(kept) => (kept, refused),
         Err(e) => (None, Some(format!("{fresh}: {e}"))),
     }
-}
-
-/// The first dump: when it began, and who was alive.
-pub(super) struct FirstDump {
-    began: Ns,
-    live: Vec<ProcKey>,
 }
 
 impl Agent {
@@ -76,22 +75,32 @@ impl Agent {
         let memory = std::mem::take(&mut self.state.memory);
         let unwatched_since = kept.unread_since.unwrap_or(at);
         let Kept { births, lost, asked, .. } = kept;
-        self.core.handle(at, Input::Remembered { births, memory, lost, unwatched_since });
-        let live = self.dump(asked)?;
-        self.first_dump = self.probes.is_pinned().then_some(FirstDump { began: at, live });
+        let remembered = Input::Remembered { births: births.clone(), memory, lost, unwatched_since };
+        self.core.handle(at, remembered);
+        let dumped = self.dump(asked)?;
+        if self.probes.is_pinned() {
+            self.tidy_kept(&births, dumped)?;
+        }
         Ok(())
     }
 
-    /// Puts what is kept in order, after the first dump. Nothing that this agent decides rests on it, and on a large host it takes
-    /// longer than all else that has to be done before anybody is watched.
-    pub(super) fn tidy_kept(&mut self) {
-        let Some(FirstDump { began, live }) = self.first_dump.take() else { return };
-        // Whoever's row came before its parent's has been counted as its child by nobody.
-        if let Err(e) = self.probes.tasks() {
-            tracing::warn!("who is whose child cannot be kept for the next agent: {e}");
+    /// Puts in order what is kept for the next agent: `births` is what was kept for this one.
+    fn tidy_kept(&mut self, births: &[Birth], dumped: Dumped) -> anyhow::Result<()> {
+        // Whom the dump has entered before its parent, nobody has counted as its child.
+        let known: FxHashSet<ProcKey> = births.iter().map(|birth| birth.key).collect();
+        if dumped.before_parents.iter().any(|key| !known.contains(key)) {
+            self.probes.tasks().context("cannot dump all processes")?;
         }
-        if let Err(e) = self.probes.clear_kept(&live, began) {
+        let mut live: FxHashSet<ProcKey> = dumped.live.into_iter().collect();
+        // Who has no row: an exec that changes the leader takes a thread out of the dump's sight for a moment.
+        let now = clock::now();
+        let unseen = births.iter().filter(|birth| birth.death.is_none() && !live.contains(&birth.key));
+        let is_alive = |birth: &&Birth| procfs::identify(now, birth.key, false) != Identified::Gone;
+        let unseen: Vec<_> = unseen.filter(is_alive).map(|birth| birth.key).collect();
+        live.extend(unseen);
+        if let Err(e) = self.probes.clear_kept(births, live) {
             tracing::warn!("what is kept of the dead cannot be cleared away: {e}");
         }
+        Ok(())
     }
 }

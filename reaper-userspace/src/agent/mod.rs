@@ -51,7 +51,6 @@ use crate::signal::SignalError;
 use about::About;
 use grip::Grip;
 use intake::Intake;
-use kept::FirstDump;
 use lookout::Lookout;
 use peers::Peers;
 use service::Service;
@@ -95,8 +94,6 @@ pub struct Agent {
     /// Who is aimed at.
     grip: Option<Grip>,
     sampler: Sampler,
-    /// By which what is kept is to be put in order.
-    first_dump: Option<FirstDump>,
     /// Events that the kernel did not hand to the programs, as far as they are made up for.
     missed: u64,
     /// When they are asked for again.
@@ -160,7 +157,6 @@ impl Agent {
             needs_place: false,
             grip: None,
             sampler: Sampler::new(),
-            first_dump: None,
             missed: 0,
             ask_missed_at: 0,
             resync_at: None,
@@ -197,7 +193,6 @@ impl Agent {
         let stdout = self.logs_to_stdout.then(watch_stdout).flatten();
         tokio::pin!(shutdown);
         self.say_ready();
-        self.tidy_kept();
         loop {
             let settled = self.settle(TURN);
             self.service.turned(clock::now());

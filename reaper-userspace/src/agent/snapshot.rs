@@ -6,12 +6,21 @@
 use std::collections::BTreeSet;
 
 use anyhow::Context as _;
+use rustc_hash::FxHashMap;
 
 use super::Agent;
 use crate::clock;
 use crate::core::ids::{Ns, ProcKey, SECOND};
 use crate::core::input::{Identified, Input, Parent, Task};
 use crate::procfs;
+
+/// What a dump says to whoever keeps things for the next agent.
+pub(super) struct Dumped {
+    /// Everybody alive.
+    pub(super) live: Vec<ProcKey>,
+    /// Whose rows came before their parents'.
+    pub(super) before_parents: Vec<ProcKey>,
+}
 
 impl Agent {
     pub(super) fn resync(&mut self) {
@@ -23,12 +32,13 @@ impl Agent {
     }
 
     /// All tasks, and then what happened while they were dumped.
-    /// `unread` are signals from before it. Returns everybody alive.
-    pub(super) fn dump(&mut self, unread: Vec<Input>) -> anyhow::Result<Vec<ProcKey>> {
+    /// `unread` are signals from before it.
+    pub(super) fn dump(&mut self, unread: Vec<Input>) -> anyhow::Result<Dumped> {
         // The dump makes up for whatever was not told before it.
         self.missed = self.probes.missed();
         let at = clock::now();
         let mut tasks = self.probes.tasks().context("cannot dump all processes")?;
+        let before_parents = before_parents(&tasks);
         add_hidden(at, &mut tasks);
         let now = clock::now();
         let live = tasks.iter().map(|task| task.key).collect();
@@ -39,8 +49,18 @@ impl Agent {
         self.drain();
         let at = clock::now();
         self.core.handle(at, Input::Merged { at });
-        Ok(live)
+        Ok(Dumped { live, before_parents })
     }
+}
+
+/// Rows come in the order of pids, which begin anew some day: then a parent's may come after its child's.
+fn before_parents(tasks: &[Task]) -> Vec<ProcKey> {
+    let places: FxHashMap<ProcKey, usize> = tasks.iter().enumerate().map(|(n, task)| (task.key, n)).collect();
+    let is_early = |(n, task): &(usize, &Task)| match task.parent {
+        Parent::Known(parent) => places.get(&parent).is_some_and(|at| at > n),
+        _ => false,
+    };
+    tasks.iter().enumerate().filter(is_early).map(|(_, task)| task.key).collect()
 }
 
 /// Adds the parents that have no row of their own.

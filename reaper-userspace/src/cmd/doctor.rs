@@ -80,7 +80,7 @@ fn print(check: &Check, format: OutputFormat, out: &mut dyn Write) -> anyhow::Re
             };
             writeln!(out, "{mark}  {:<14}  {}", check.name, escape(&check.found))?;
             if !check.mend.is_empty() {
-                writeln!(out, "{:25}{}", "", check.mend)?;
+                writeln!(out, "{:25}{}", "", escape(&check.mend))?;
             }
         }
     }
@@ -119,25 +119,22 @@ fn pins() -> Check {
             Check::ok(NAME, "the kernel goes on recording while no agent runs")
         }
         Ok(abandoned) => {
-            let (folders, states): (Vec<_>, Vec<_>) = abandoned.into_iter().unzip();
-            let list = |paths: Vec<PathBuf>| {
-                paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" ")
-            };
+            let states: Vec<_> = abandoned.iter().map(|state| state.display().to_string()).collect();
             Check::bad(
                 NAME,
                 Outcome::Warning,
                 format!(
-                    "programs are still attached whose agents' state directories are not there: {}",
-                    list(states)
+                    "programs are attached whose agents' state directories are not there: {}",
+                    states.join(" ")
                 ),
-                format!("Unless such an agent runs in a container: rm -r {}", list(folders)),
+                "For each, unless its agent sees other files (a container's, or the host's): reaper run --unpin --state DIR",
             )
         }
         Err(e) => Check::bad(
             NAME,
             Outcome::Warning,
             format!("what happens while no agent runs will not be known: {e}"),
-            "Mount bpffs: mount -t bpf bpf /sys/fs/bpf. systemd does so by itself.",
+            "Mount bpffs: mount -t bpf -o mode=700 bpf /sys/fs/bpf. systemd does so by itself.",
         ),
     }
 }

@@ -4,7 +4,7 @@
 //! Births, images and deaths come from the map, which has them whether or not a ring buffer overflowed. What only the ring
 //! buffer tells is who was asked to stop.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
@@ -12,6 +12,7 @@ use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, Ring
 use aya::util::nr_cpus;
 use reaper_common as wire;
 use reaper_common::lineage::{Birth as Entry, LINEAGE, UNKEPT};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::decode::{Decoded, decode, key};
 use super::load::{LoadError, TRACEPOINTS};
@@ -85,16 +86,31 @@ impl Lineage {
     }
 
     /// Clears away who is dead and in nobody's lineage: what was left over when more than a few could go at once, or when the
-    /// programs were not attached for a while. `before` is when the dump with these live processes began.
-    pub(super) fn clear(&mut self, live: &[ProcKey], before: Ns) -> Result<(), LoadError> {
-        for gone in superfluous(&self.births()?, live, before) {
-            let process = wire::Proc { start_ns: gone.start_ns, tgid: gone.tgid, _pad: 0 };
-            match self.births.remove(&Plain(process)) {
+    /// programs were not attached for a while. `births` was read with them attached, `live` is everybody who is alive after that.
+    pub(super) fn clear(&mut self, births: &[Birth], live: FxHashSet<ProcKey>) -> Result<(), LoadError> {
+        let mut needed = live;
+        for Birth { key, .. } in births.iter().filter(|birth| birth.death.is_none()) {
+            // Who has died since is counted by the programs, which were told. Who died while there were none counts as alive for ever.
+            if !needed.contains(key) && !self.is_alive(*key)? {
+                needed.insert(*key);
+            }
+        }
+        for gone in superfluous(births, needed) {
+            match self.births.remove(&wire_key(gone)) {
                 Ok(()) | Err(MapError::KeyNotFound) => {}
                 Err(e) => return Err(refused(LINEAGE, &e)),
             }
         }
         Ok(())
+    }
+
+    /// Whether there is an entry that knows of no death.
+    fn is_alive(&self, key: ProcKey) -> Result<bool, LoadError> {
+        match self.births.get(&wire_key(key), 0) {
+            Ok(Plain(entry)) => Ok(entry.died_at == 0),
+            Err(MapError::KeyNotFound) => Ok(false),
+            Err(e) => Err(refused(LINEAGE, &e)),
+        }
     }
 }
 
@@ -165,14 +181,18 @@ impl Probes {
         Ok(Some(kept))
     }
 
-    /// Clears away of what is kept whatever nobody needs: neither alive, nor an ancestor of somebody who is. `live` are those of
-    /// a dump that began at `before`.
+    /// Clears away of what is kept whatever nobody needs: neither alive, nor an ancestor of somebody who is. `births` is what
+    /// [`Self::take_over`] gave, and `live` everybody who is alive now.
     ///
     /// # Errors
     /// [`LoadError::Map`].
-    pub fn clear_kept(&mut self, live: &[ProcKey], before: Ns) -> Result<(), LoadError> {
+    pub fn clear_kept(
+        &mut self,
+        births: &[Birth],
+        live: impl IntoIterator<Item = ProcKey>,
+    ) -> Result<(), LoadError> {
         match &mut self.pinned {
-            Some(Pinned { lineage, .. }) => lineage.clear(live, before),
+            Some(Pinned { lineage, .. }) => lineage.clear(births, live.into_iter().collect()),
             None => Ok(()),
         }
     }
@@ -205,11 +225,13 @@ fn decoded(process: wire::Proc, entry: &Entry) -> Birth {
     }
 }
 
-/// Who is not alive, was born before `before`, and is no ancestor of anybody else.
-fn superfluous(births: &[Birth], live: &[ProcKey], before: Ns) -> Vec<ProcKey> {
-    let book: BTreeMap<ProcKey, &Birth> = births.iter().map(|b| (b.key, b)).collect();
-    let mut needed: BTreeSet<ProcKey> = live.iter().copied().collect();
-    needed.extend(births.iter().map(|b| b.key).filter(|k| k.start_ns >= before));
+fn wire_key(key: ProcKey) -> Plain<wire::Proc> {
+    Plain(wire::Proc { start_ns: key.start_ns, tgid: key.tgid, _pad: 0 })
+}
+
+/// Who is neither needed nor an ancestor of somebody who is.
+fn superfluous(births: &[Birth], mut needed: FxHashSet<ProcKey>) -> Vec<ProcKey> {
+    let book: FxHashMap<ProcKey, &Birth> = births.iter().map(|b| (b.key, b)).collect();
     for mut key in needed.clone() {
         while let Some(parent) = book.get(&key).and_then(|b| b.parent)
             && needed.insert(parent)
@@ -217,7 +239,7 @@ fn superfluous(births: &[Birth], live: &[ProcKey], before: Ns) -> Vec<ProcKey> {
             key = parent;
         }
     }
-    book.into_keys().filter(|key| !needed.contains(key)).collect()
+    births.iter().map(|b| b.key).filter(|key| !needed.contains(key)).collect()
 }
 
 #[cfg(test)]
@@ -236,10 +258,9 @@ mod tests {
     #[test]
     fn ancestors_of_the_living_are_needed() {
         let births = [birth(1, 0), birth(2, 1), birth(3, 2), birth(4, 2), birth(5, 4), birth(9, 4)];
-        let live = [births[0].key, births[2].key];
-        assert_eq!(superfluous(&births, &live, 100), [births[3].key, births[4].key, births[5].key]);
-        // Who may have been born after the dump is alive for all that is known, and so its ancestors are needed.
-        assert_eq!(superfluous(&births, &live, 9), [births[4].key]);
+        let alive = |numbers: &[usize]| numbers.iter().map(|&n| births[n].key).collect();
+        assert_eq!(superfluous(&births, alive(&[0, 2])), [births[3].key, births[4].key, births[5].key]);
+        assert_eq!(superfluous(&births, alive(&[0, 2, 5])), [births[4].key]);
     }
 
     #[test]

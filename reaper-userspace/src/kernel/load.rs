@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::OnceLock;
-use std::thread::{ScopedJoinHandle, scope};
+use std::thread::{Builder, ScopedJoinHandle, scope};
 
 use aya::maps::MapError;
 use aya::programs::{BtfTracePoint, Iter, Program, ProgramError};
@@ -15,6 +15,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::unistd::{SysconfVar, sysconf};
 use reaper_common::layout::{self, Layout};
 use reaper_common::lineage::{KEPT, LINEAGE, UNKEPT};
+use rustc_hash::FxHashMap;
 use thiserror::Error;
 use zerocopy::IntoBytes as _;
 
@@ -142,36 +143,11 @@ pub(super) fn load(
         }
     }
     let mut ebpf = loader.load(OBJECT).map_err(|error| LoadError::Object(Box::new(error)))?;
-    verify(&mut ebpf, &kernel.types.for_aya()?)?;
+    load_programs(&mut ebpf, &kernel.types.for_aya()?)?;
     Ok((ebpf, Observer::new(loader, kernel.types, kernel.tellers)))
 }
 
-/// Has the kernel verify and compile every program, all at the same time: it takes each from the thread that brings it.
-fn verify(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<(), LoadError> {
-    scope(|scope| {
-        let verify = |(name, program)| scope.spawn(move || verify_one(name, program, types));
-        let verifying: Vec<_> = ebpf.programs_mut().map(verify).collect();
-        verifying.into_iter().try_for_each(join)
-    })
-}
-
-fn verify_one(name: &str, program: &mut Program, types: &aya::Btf) -> Result<(), LoadError> {
-    match TRACEPOINTS.into_iter().find(|(known, _)| *known == name) {
-        Some((name, tracepoint)) => cast::<BtfTracePoint>(program, name)?
-            .load(tracepoint, types)
-            .map_err(|error| refused(name, error)),
-        None => {
-            cast::<Iter>(program, ITERATOR)?.load("task", types).map_err(|error| refused(ITERATOR, error))
-        }
-    }
-}
-
-/// What a thread comes back with; its panic is the caller's.
-fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-/// The same, and pins what a generation reads from.
+/// [`load`], and pins what a generation reads from.
 pub(super) fn load_and_pin(
     kernel: Kernel,
     ring_bytes: u32,
@@ -187,13 +163,52 @@ pub(super) fn load_and_pin(
     Ok((ebpf, observer, lineage))
 }
 
-/// What the programs need to know of the running kernel.
+/// Has the kernel verify and compile every program, all at the same time: it takes each from the thread that brings it.
+///
+/// # Errors
+/// That of the first one in the order of [`programs`], whatever became of the others.
+fn load_programs(ebpf: &mut Ebpf, types: &aya::Btf) -> Result<(), LoadError> {
+    let mut outcomes: FxHashMap<&str, Result<(), LoadError>> = scope(|scope| {
+        let begin = |(name, loading): (&str, _)| {
+            let name = programs().find(|known| *known == name)?;
+            let thread = Builder::new().spawn_scoped(scope, move || load_one(loading, name, types));
+            Some((name, thread.ok()?))
+        };
+        let threads: Vec<_> = ebpf.programs_mut().filter_map(begin).collect();
+        threads.into_iter().map(|(name, thread)| (name, join(thread))).collect()
+    });
+    programs().try_for_each(|name| match outcomes.remove(name) {
+        Some(outcome) => outcome,
+        // No thread could be had for it, or the object does not have it.
+        None => load_one(found(ebpf, name)?, name, types),
+    })
+}
+
+fn load_one(program: &mut Program, name: &'static str, types: &aya::Btf) -> Result<(), LoadError> {
+    let loaded = match TRACEPOINTS.into_iter().find(|(known, _)| *known == name) {
+        Some((_, tracepoint)) => cast::<BtfTracePoint>(program, name)?.load(tracepoint, types),
+        None => cast::<Iter>(program, name)?.load("task", types),
+    };
+    loaded.map_err(|error| refused(name, error))
+}
+
+/// The names of all programs of the object.
+fn programs() -> impl Iterator<Item = &'static str> {
+    TRACEPOINTS.into_iter().map(|(name, _)| name).chain([ITERATOR])
+}
+
+/// What a thread comes back with; its panic is the caller's.
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// What the programs need to know of the running kernel, and what loads them.
 pub(super) struct Kernel {
     layout: &'static Layout,
     /// What they attach to.
     types: Excerpt,
     tellers: Vec<Teller>,
-    /// There is one for every load: see [`Self::look`].
+    /// One for all, the observer's programs too: making one parses all of the kernel's type information.
     loader: EbpfLoader<'static>,
 }
 
@@ -204,15 +219,14 @@ impl Kernel {
             return Err(LoadError::NoPrograms);
         }
         check_capabilities()?;
-        scope(|scope| {
-            // Making a loader parses the kernel's type information for relocations, of which the objects have none.
-            let loader = scope.spawn(EbpfLoader::new);
-            let found = Self::parse();
-            let mut loader = join(loader);
-            loader.btf(None);
-            let (layout, types, tellers) = found?;
-            Ok(Self { layout, types, tellers, loader })
-        })
+        let (found, mut loader) = scope(|scope| {
+            let loader = Builder::new().spawn_scoped(scope, EbpfLoader::new);
+            (Self::parse(), loader.map_or_else(|_| EbpfLoader::new(), join))
+        });
+        // It would relocate by what it has parsed, and the objects have no relocations.
+        loader.btf(None);
+        let (layout, types, tellers) = found?;
+        Ok(Self { layout, types, tellers, loader })
     }
 
     /// What the kernel's type information says.
@@ -247,10 +261,12 @@ pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&
 where
     &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
 {
-    match ebpf.program_mut(name) {
-        Some(program) => cast(program, name),
-        None => Err(LoadError::Program { program: name, source: Box::new(ProgramError::NotLoaded) }),
-    }
+    cast(found(ebpf, name)?, name)
+}
+
+fn found<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program, LoadError> {
+    let missing = || LoadError::Program { program: name, source: Box::new(ProgramError::NotLoaded) };
+    ebpf.program_mut(name).ok_or_else(missing)
 }
 
 /// A program as what it is.

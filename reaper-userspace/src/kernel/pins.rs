@@ -15,6 +15,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
@@ -22,6 +23,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use reaper_common::WIRE_VERSION;
 use thiserror::Error;
 
+use super::load::TRACEPOINTS;
 use crate::clock;
 
 /// Where every distribution mounts it.
@@ -107,18 +109,27 @@ impl Pins {
         &self.folder
     }
 
-    /// What was pinned by agents whose state directories are not there, as far as this process sees: nobody will go on with it, and its
-    /// programs run for every process of the host. The folder, and the state directory.
+    /// The state directories of agents whose programs are still attached and that are not there, as this process sees it: nobody will
+    /// go on with what is pinned, and every process life of the host pays for it.
     ///
     /// # Errors
     /// [`PinError::Folder`].
-    pub fn abandoned() -> Result<Vec<(PathBuf, PathBuf)>, PinError> {
-        let state = |folder: &Path| state_directory(&folder.file_name()?.to_string_lossy());
-        let found = entries(Path::new(BPFFS))?.into_iter().filter_map(|folder| {
-            let state = state(&folder)?;
-            (!state.exists()).then_some((folder, state))
-        });
-        Ok(found.collect())
+    pub fn abandoned() -> Result<Vec<PathBuf>, PinError> {
+        let mut found = Vec::new();
+        for folder in entries(Path::new(BPFFS))? {
+            let state = folder.file_name().and_then(|name| state_directory(&name.to_string_lossy()));
+            let is_missing = |state: &PathBuf| {
+                fs::symlink_metadata(state).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+            };
+            if let Some(state) = state.filter(is_missing)
+                // Where bpffs lets everybody make folders, only root's are an agent's.
+                && fs::symlink_metadata(&folder).is_ok_and(|meta| meta.uid() == 0)
+                && holds_links(&folder)
+            {
+                found.push(state);
+            }
+        }
+        Ok(found)
     }
 
     /// Whether something can be pinned here; mounts bpffs if it is not there.
@@ -254,6 +265,14 @@ fn hex(digit: u8) -> char {
     char::from_digit(digit.into(), 16).unwrap_or('_')
 }
 
+/// Whether a generation in an agent's folder has a program attached.
+fn holds_links(folder: &Path) -> bool {
+    let within =
+        |folders: Vec<PathBuf>| folders.into_iter().filter_map(|folder| entries(&folder).ok()).flatten();
+    let generations = within(within(vec![folder.to_owned()]).collect()).collect();
+    within(generations).any(|file| TRACEPOINTS.iter().any(|(program, _)| file.ends_with(program)))
+}
+
 /// The path behind a [`folder_name`]; `None` if it is none.
 fn state_directory(name: &str) -> Option<PathBuf> {
     let mut path = b"/".to_vec();
@@ -265,7 +284,8 @@ fn state_directory(name: &str) -> Option<PathBuf> {
             _ => byte,
         });
     }
-    Some(OsString::from_vec(path).into())
+    let path = PathBuf::from(OsString::from_vec(path));
+    (folder_name(&path) == name).then_some(path)
 }
 
 fn digit(hex: u8) -> Option<u8> {
@@ -295,8 +315,9 @@ mod tests {
             [true; 5]
         );
         assert_eq!(state_directory("reaper@tmp-_c3_a4"), Some("/tmp/ä".into()));
-        assert_eq!(state_directory("maps.debug"), None);
-        assert_eq!(state_directory("reaper@cut_2"), None);
+        for no_name_of_ours in ["maps.debug", "reaper@cut_2", "reaper@tmp-x; reboot", "reaper@\u{1b}[31m"] {
+            assert_eq!(state_directory(no_name_of_ours), None);
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(super) struct Conditions {
     load_after: Option<f64>,
     /// How many processes there were.
     processes: usize,
-    /// How many agents' programs were attached already: every life pays for each.
+    /// How many agents had something on bpffs already: every life pays for the programs of each.
     agents: usize,
 }
 
@@ -60,7 +60,7 @@ impl fmt::Display for Conditions {
         self.load_after.map_or(Ok(()), |after| write!(f, " to {after}"))?;
         match agents {
             0 => Ok(()),
-            some => write!(f, ", {some} other agents' programs attached"),
+            some => write!(f, ", agents with pinned programs: {some}"),
         }
     }
 }
