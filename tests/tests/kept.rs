@@ -1,13 +1,15 @@
 //! The map of lineages from one agent's programs to the next: who is cleared away.
 #![allow(clippy::unwrap_used, reason = "in a test a broken assumption is a failure")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use aya::programs::loaded_programs;
 use reaper::core::ids::ProcKey;
 use reaper::core::input::Birth;
 use reaper::kernel::{Pins, Probes};
-use reaper_tests::process::{PATIENCE, Proc};
+use reaper_tests::process::{PATIENCE, Proc, wait_until};
 use reaper_tests::scene::Scene;
 use reaper_tests::script::{Op, worker};
 
@@ -37,17 +39,28 @@ fn detach(folder: &Path) {
     }
 }
 
+/// The numbers of all programs that are called as ours are.
+fn programs() -> BTreeSet<u32> {
+    let is_ours = |name: Option<&str>| name.is_some_and(|name| name.starts_with("process_"));
+    loaded_programs().flatten().filter(|one| is_ours(one.name_as_str())).map(|one| one.id()).collect()
+}
+
 #[test]
 fn who_died_unseen_is_cleared_away_unless_somebody_descends_from_them() {
     let scene = Scene::new();
     let pins = Pins::of(&scene.path("state")).unwrap();
+    let others = programs();
     let (probes, births, _) = next(&pins);
     assert!(births.is_empty(), "the first one");
+    let attached = &programs() - &others;
+    assert!(!attached.is_empty());
     let lonely = scene.spawn("lonely", [Op::Forever]);
     let mother = scene.spawn("mother", [worker("child"), Op::Forever]);
     let child = scene.proc("child");
     drop(probes);
     detach(pins.folder());
+    // 5.10 lets go of them a moment later.
+    wait_until("the programs are gone", || programs().is_disjoint(&attached));
     for one in [&lonely, &mother] {
         one.kill();
         assert!(one.wait_gone(PATIENCE));
